@@ -1,0 +1,14 @@
+"""vit_dense: timm Vision Transformers as backbones for OpenMMLab dense prediction.
+
+Importing this package makes mmengine run on today's PyTorch (`vit_dense.compat`) and registers
+the backbones, adapters, hooks and optimizer constructors in mmengine's root registry, so that
+plain type names resolve from the mmseg and the mmdet scope. It imports neither mmseg nor mmdet:
+`vit_dense.segmentation` and `vit_dense.detection` do.
+"""
+
+from .compat import apply as _apply_compat
+from .version import __version__
+
+_apply_compat()
+
+__all__ = ['__version__']
