@@ -1,0 +1,38 @@
+"""Two cores, a few minutes: a tiny ViT-Adapter from scratch on the embedded street scenes.
+
+`make demo` writes the data, trains and evaluates.
+"""
+
+_base_ = [
+    '_base_/models/upernet_vit_adapter.py',
+    '_base_/datasets/demo.py',
+    '_base_/default_runtime.py',
+]
+
+max_iters = 300
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    backbone=dict(
+        # timm's six small blocks of width 64, with nothing to download.
+        vit=dict(model_name='test_vit', pretrained=False, drop_path_rate=0.0),
+        conv_inplane=16,
+        deform_num_heads=4,
+        deform_ratio=1.0,
+    ),
+    decode_head=dict(in_channels=[64] * 4, channels=64, num_classes=_base_.num_classes),
+    auxiliary_head=dict(in_channels=64, channels=32, num_classes=_base_.num_classes),
+)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
+    constructor='LayerDecayOptimWrapperConstructor',
+    # No decay over the layers: nothing here is pretrained.
+    paramwise_cfg=dict(layer_decay_rate=1.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20, end=max_iters),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+auto_scale_lr = dict(enable=False, base_batch_size=8)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=max_iters))
