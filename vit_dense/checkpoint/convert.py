@@ -1,0 +1,148 @@
+"""Turning any author's ViT layout into timm's names, by timm's own rules.
+
+timm keeps one `checkpoint_filter_fn` per family that renames a dozen foreign layouts (DINOv2,
+CLIP, EVA, BEiT, SAM, ...) and resizes along the way. The renaming is used as it is. The resizing
+is done here (`resize`), because timm's assumes a square source grid and the model's own layout of
+prefix tokens: the filter is therefore shown a view of the model that agrees with the file.
+"""
+
+import contextlib
+import copy
+import inspect
+import io
+import re
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .names import from_google, from_openmmlab, is_google, strip_wrappers
+
+__all__ = ['ConversionError', 'to_timm_names']
+
+_KERNEL = re.compile(r'(?:^|\.)(?:patch_embed\.proj|conv1|patchifier\.proj)\.weight$')
+_TABLE = 'relative_position_bias_table'
+_SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
+
+
+class ConversionError(ValueError):
+    """timm's filter could make nothing of the file."""
+
+
+def to_timm_names(
+    tensors: dict[str, Tensor], model: nn.Module, antialias: bool
+) -> tuple[dict[str, Tensor], str, int]:
+    """Rename a file's tensors to those of the timm model.
+
+    Args:
+        tensors: Flat state dict as its authors wrote it.
+        model: The timm model to load into; tells the family, is not changed.
+        antialias: For what timm's filter resizes itself.
+
+    Returns:
+        The tensors under timm's names, not yet of the model's shapes (relative position tables
+        excepted); the prefix that was cut off; the number of tensors outside it.
+
+    Raises:
+        ConversionError: If timm's filter fails on the file, which says that it is another
+            family's.
+    """
+    if is_google(tensors):
+        return from_google(tensors), '', 0
+    tensors, prefix, outside = strip_wrappers(tensors)
+    tensors = _share_out_table(from_openmmlab(tensors), model)
+    # BEiT's filter resizes positions unconditionally; the others leave them alone in the view.
+    guarded = not type(model).__module__.endswith('.beit')
+    positions = None if guarded else tensors.pop('pos_embed', None)
+    out = _filter(tensors, model, antialias)
+    if positions is not None:
+        out['pos_embed'] = positions
+    return _settle_layer_scale(_settle_norm(out, tensors, model), model), prefix, outside
+
+
+def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> dict[str, Tensor]:
+    filter_fn = _find_filter(model)
+    if filter_fn is None:
+        return dict(tensors)
+    accepted = inspect.signature(filter_fn).parameters
+    options = {'antialias': antialias} if 'antialias' in accepted else {}
+    try:
+        # timm 1.0.31 prints when a DINOv3 file has attention biases that the model lacks.
+        with contextlib.redirect_stdout(io.StringIO()):
+            return dict(filter_fn(dict(tensors), _view(model, tensors), **options))
+    except (AttributeError, KeyError, IndexError, RuntimeError, ValueError, AssertionError) as err:
+        raise ConversionError(f'{type(err).__name__}: {err}') from err
+
+
+def _find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:
+    for cls in type(model).__mro__:
+        found = getattr(sys.modules.get(cls.__module__), 'checkpoint_filter_fn', None)
+        if found is not None and cls.__module__.startswith('timm.'):
+            return found
+    return None
+
+
+def _view(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
+    """A shallow stand-in whose patch kernel has the file's size and which has no positions.
+
+    With it timm's filter renames and leaves kernel and grid alone. Nothing of the model changes:
+    the dictionaries that are edited are copies.
+    """
+    if any(name.startswith('radio_model.') for name in tensors):
+        return model  # RADIO's positions lie in a grid of their own, which timm's filter resolves
+    view = _shallow(model)
+    if 'pos_embed' in view._parameters:
+        view._parameters['pos_embed'] = None
+    kernel = next((t for name, t in tensors.items() if t.ndim == 4 and _KERNEL.search(name)), None)
+    patch_embed = getattr(model, 'patch_embed', None)
+    projection = getattr(patch_embed, 'proj', None)
+    if kernel is not None and patch_embed is not None and isinstance(projection, nn.Conv2d):
+        view_of_projection = _shallow(projection)
+        weight = nn.Parameter(torch.empty(kernel.shape, device='meta'), requires_grad=False)
+        view_of_projection._parameters['weight'] = weight
+        view_of_embed = _shallow(patch_embed)
+        view_of_embed._modules['proj'] = view_of_projection
+        view._modules['patch_embed'] = view_of_embed
+    return view
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    twin = copy.copy(module)
+    twin.__dict__['_parameters'] = dict(module._parameters)
+    twin.__dict__['_modules'] = dict(module._modules)
+    return twin
+
+
+def _share_out_table(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give each block BEiT's pre-training table, which all blocks share in the file."""
+    wanted = [name for name in model.state_dict() if name.endswith(f'.attn.{_TABLE}')]
+    if _SHARED_TABLE not in tensors or not wanted:
+        return tensors
+    shared = {name: tensors[_SHARED_TABLE].clone() for name in wanted}
+    return {k: v for k, v in tensors.items() if k != _SHARED_TABLE} | shared
+
+
+def _settle_norm(
+    out: dict[str, Tensor], tensors: dict[str, Tensor], model: nn.Module
+) -> dict[str, Tensor]:
+    """Undo EVA's move of the final norm to `fc_norm` where the model has a final norm."""
+    expected = model.state_dict()
+    for kind in ('weight', 'bias'):
+        final, pooled = f'norm.{kind}', f'fc_norm.{kind}'
+        moved = final in tensors and final not in out and pooled not in tensors
+        if moved and final in expected and pooled not in expected and pooled in out:
+            out[final] = out.pop(pooled)
+    return out
+
+
+def _settle_layer_scale(out: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Name LayerScale as the model does: `ls1.gamma` (ViT), `gamma_1` (BEiT, EVA)."""
+    expected = model.state_dict()
+    if 'blocks.0.ls1.gamma' in expected:
+        return {re.sub(r'\.gamma_?([12])$', r'.ls\1.gamma', k): v for k, v in out.items()}
+    if 'blocks.0.gamma_1' in expected:
+        return {
+            re.sub(r'\.(?:ls|gamma)([12])(?:\.gamma)?$', r'.gamma_\1', k): v for k, v in out.items()
+        }
+    return out

@@ -1,0 +1,193 @@
+"""Reading weight files from disk: `.pth`, `.pt`, `.bin`, `.safetensors` and Google's `.npz`.
+
+Nothing read here may run code: torch files go through a restricted unpickler, `.npz` archives
+are opened without pickle support and safetensors hold no objects. Whatever is wrong with a file
+ends in one `CheckpointReadError` that names it.
+"""
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ['CheckpointReadError', 'read_checkpoint', 'unwrap']
+
+# Where training scripts keep the weights inside a file, most wanted first: an average over
+# training (timm, BEiT; DINO's teacher is one too) beats the last iterate. mmengine's
+# `ema_state_dict` is not here on purpose: it stores the average under `state_dict`.
+_SECTIONS = (
+    'state_dict_ema',
+    'model_ema',
+    'teacher',
+    'state_dict',
+    'model',
+    'module',
+    'target_encoder',
+    'encoder',
+)
+_TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar', '.ckpt')
+
+
+class CheckpointReadError(ValueError):
+    """A weight file that is broken, unsafe or of an unknown kind."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a weight file without running anything it contains.
+
+    Args:
+        path: Local file; the suffix tells the format.
+
+    Returns:
+        The file's outermost dictionary on the CPU; `.npz` arrays become tensors under their
+        own names (`Transformer/encoderblock_0/...`).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointReadError: If the file is truncated, holds objects other than plain data and
+            tensors, is no dictionary, or has an unknown suffix.
+    """
+    path = Path(path)
+    if '://' in str(path) or str(path).startswith(('http:/', 'https:/')):
+        raise CheckpointReadError(
+            f'checkpoint={str(path)!r} is an address; give a local file, or pretrained=True to '
+            'let timm download the weights of model_name'
+        )
+    if not path.is_file():
+        what = 'is a folder' if path.is_dir() else 'does not exist'
+        raise FileNotFoundError(
+            f'checkpoint {str(path)!r} {what} (looked from {Path.cwd()}); give the path of a '
+            '.pth, .pt, .bin, .safetensors or .npz file'
+        )
+    _refuse_stand_ins(path)
+    suffix = path.suffix.lower()
+    if suffix == '.npz':
+        content: Any = _read_npz(path)
+    elif suffix == '.safetensors':
+        content = _read_safetensors(path)
+    elif suffix in _TORCH_SUFFIXES:
+        content = _read_torch(path)
+    else:
+        raise CheckpointReadError(
+            f'checkpoint {str(path)!r} has the unknown suffix {suffix!r}; known are '
+            f'{", ".join(_TORCH_SUFFIXES)}, .safetensors, .npz'
+        )
+    if not isinstance(content, Mapping):
+        raise CheckpointReadError(
+            f'checkpoint {str(path)!r} holds a {type(content).__name__}, not a dictionary of '
+            'tensors; save `model.state_dict()` instead'
+        )
+    return dict(content)
+
+
+def unwrap(content: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor], str]:
+    """Descend to the state dict inside a training checkpoint.
+
+    Args:
+        content: What `read_checkpoint` returned, or a state dict.
+        name: How to call it in an error.
+
+    Returns:
+        The tensors by name, and the path of sections gone through (`'model_ema'`, or `''`).
+
+    Raises:
+        CheckpointReadError: If no tensor is found.
+    """
+    sections: list[str] = []
+    while True:
+        inner = next(
+            (key for key in _SECTIONS if isinstance(content.get(key), Mapping) and content[key]),
+            None,
+        )
+        if inner is None:
+            break
+        sections.append(inner)
+        content = content[inner]
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        keys = ', '.join(repr(str(key)) for key in list(content)[:5]) or 'nothing'
+        raise CheckpointReadError(
+            f'{name} holds no tensors (found {keys}); expected a state dict, bare or under one '
+            f'of {", ".join(_SECTIONS)}'
+        )
+    return tensors, '.'.join(sections)
+
+
+def _refuse_stand_ins(path: Path) -> None:
+    """Name the two files people download by mistake: a git-lfs pointer and a web page."""
+    with path.open('rb') as file:
+        head = file.read(64).lstrip().lower()
+    if not head:
+        raise CheckpointReadError(f'checkpoint {str(path)!r} is empty; fetch it again')
+    if head.startswith(b'version https://git-lfs'):
+        raise CheckpointReadError(
+            f'checkpoint {str(path)!r} is a git-lfs pointer, not the weights; run `git lfs pull`'
+        )
+    if head.startswith((b'<!doctype html', b'<html')):
+        raise CheckpointReadError(
+            f'checkpoint {str(path)!r} is a web page, not a weight file; download the file itself'
+        )
+
+
+def _broken(path: Path, error: Exception) -> CheckpointReadError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    size = path.stat().st_size
+    return CheckpointReadError(
+        f'checkpoint {str(path)!r} ({size} bytes) cannot be read: it is truncated or damaged '
+        f'({reason}); compare its size with the original and fetch it again'
+    )
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: torch.from_numpy(archive[key]) for key in archive.files}
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise _broken(path, error) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    # A requirement of timm, hence always there; imported here to keep the package's import light.
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path), device='cpu')
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return _restricted_load(path)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        if 'nsupported' in text or 'not an allowed' in text or 'not allowed' in text.lower():
+            raise CheckpointReadError(
+                f'checkpoint {str(path)!r} was refused: it contains objects other than tensors '
+                f'and plain data, and loading those could run code ({_first_global(text)}). If '
+                'you trust its origin, load it yourself and save only the state dict again'
+            ) from error
+        raise _broken(path, error) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        raise _broken(path, error) from error
+
+
+def _restricted_load(path: Path) -> Any:
+    # timm, DeiT, MAE and DINO store their command line as a plain Namespace beside the weights.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def _first_global(text: str) -> str:
+    """The line of torch's long message that names the offending object."""
+    for line in text.splitlines():
+        if 'GLOBAL' in line or 'nsupported' in line:
+            return line.strip()
+    return text.splitlines()[0]
