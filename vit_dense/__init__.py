@@ -7,8 +7,10 @@ plain type names resolve from the mmseg and the mmdet scope. It imports neither 
 """
 
 from .compat import apply as _apply_compat
-from .version import __version__
 
 _apply_compat()
 
-__all__ = ['__version__']
+from . import adapters, backbones, engine  # noqa: E402 - they register with a patched mmengine
+from .version import __version__  # noqa: E402
+
+__all__ = ['__version__', 'adapters', 'backbones', 'engine']

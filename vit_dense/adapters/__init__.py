@@ -1,0 +1,7 @@
+"""Adapters that make a feature pyramid of a plain ViT."""
+
+from .base import MultiScaleAdapter
+from .simple_pyramid import SimpleFeaturePyramid
+from .vit_adapter import ViTAdapter
+
+__all__ = ['MultiScaleAdapter', 'SimpleFeaturePyramid', 'ViTAdapter']

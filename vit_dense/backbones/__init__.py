@@ -1,0 +1,5 @@
+"""timm models as backbones."""
+
+from .timm_vit import TimmViT
+
+__all__ = ['TimmViT']

@@ -1,0 +1,275 @@
+"""TimmViT: any isotropic timm ViT, run in chunks of blocks, on images of any size.
+
+The adapters drive it: `embed()` makes tokens, `run_blocks(start, stop)` runs some of the blocks,
+`to_map()` gives a feature map. timm's blocks do the work, with their fused attention, LayerScale,
+SwiGLU and RoPE; running them in chunks equals timm's `forward_intermediates` bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from timm.models import checkpoint as run_checkpointed
+from torch import Tensor, nn
+
+from ..checkpoint import load_vit_weights
+from ..layers import tokens_to_map
+from .families import TokenContext, drop_unused, find_family, layer_ids
+from .windows import WindowPartition
+
+
+@MODELS.register_module()
+class TimmViT(nn.Module):
+    """A timm ViT without its classifier.
+
+    Attributes:
+        model: the timm module; its parameter names are timm's.
+        embed_dim: channels C of the tokens.
+        depth: number of blocks.
+        patch_size: edge of a patch, in pixels; the token grid's stride.
+        num_prefix_tokens: P tokens before the patches' (cls, distillation, registers).
+        in_chans: image channels.
+        mean, std: the weights' normalisation, in 0..1 per channel.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        pretrained: bool = False,
+        checkpoint: str | None = None,
+        drop_path_rate: float = 0.0,
+        window_size: int | None = None,
+        global_blocks: Sequence[int] | None = None,
+        grad_checkpointing: bool = False,
+        frozen_stages: int = -1,
+        final_norm: bool = False,
+        model_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            model_name: timm name, with a pretrained tag or without (timm's default then).
+            pretrained: load timm's weights of that name in `init_weights()`. Nothing is
+                downloaded earlier, so that building a model to load a checkpoint needs no network.
+            checkpoint: load this local file (.pth, .safetensors, .npz) in `init_weights()` instead.
+            drop_path_rate: stochastic depth, rising linearly to this rate at the last block.
+            window_size: edge of attention windows in tokens; None attends globally.
+            global_blocks: blocks that attend globally all the same. Default: the last of each
+                quarter of the depth (ViTDet), which for depths 12 and 24 are the third and the
+                sixth ones of the released ViT-Adapter.
+            grad_checkpointing: recompute blocks in the backward pass to save memory.
+            frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks
+                (no gradient, eval mode); the depth freezes the whole ViT.
+            final_norm: keep the ViT's last norm layer, for maps taken after the last block.
+            model_kwargs: further arguments of the timm model, such as `patch_size` (kernels are
+                resized), `in_chans`, `img_size` or `init_values`.
+
+        Raises:
+            ValueError: unknown or unfit `model_name`, contradicting or out-of-range arguments.
+        """
+        super().__init__()
+        if pretrained and checkpoint is not None:
+            raise ValueError(
+                f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them'
+            )
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.checkpoint = checkpoint
+        self.drop_path_rate = drop_path_rate
+        self.grad_checkpointing = grad_checkpointing
+        self.frozen_stages = frozen_stages
+        self.model_kwargs = dict(model_kwargs or {})
+        self.family = find_family(model_name)
+        self.model = self._build(pretrained=False)
+        self.model.set_grad_checkpointing(False)  # done in run_blocks
+        self.family.prepare(self.model)
+        drop_unused(self.model, final_norm=final_norm)
+
+        self.embed_dim: int = self.model.embed_dim
+        self.depth = len(self.model.blocks)
+        self.num_prefix_tokens: int = self.model.num_prefix_tokens
+        self.in_chans: int = self.model.patch_embed.proj.in_channels
+        self.patch_size = self._square_patch()
+        self.mean: tuple[float, ...] = tuple(self.model.pretrained_cfg['mean'])
+        self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg['std'])
+        self.window_size = window_size
+        self.global_blocks = self._check_windows(window_size, global_blocks)
+        self._is_init = False
+        self._freeze()
+
+    def _build(self, *, pretrained: bool) -> Any:
+        """timm's model, with the constructor's mistakes told in our user's terms."""
+        kwargs = {**self.family.build_kwargs, **self.model_kwargs}
+        if reserved := {'num_classes', 'pretrained', 'drop_path_rate'} & kwargs.keys():
+            raise ValueError(
+                f'model_kwargs holds {sorted(reserved)}: TimmViT sets num_classes itself and takes '
+                f'pretrained and drop_path_rate as arguments of its own'
+            )
+        try:
+            return timm.create_model(
+                self.model_name,
+                pretrained=pretrained,
+                num_classes=0,
+                drop_path_rate=self.drop_path_rate,
+                **kwargs,
+            )
+        except TypeError as error:
+            raise ValueError(
+                f'timm could not build {self.model_name!r} with model_kwargs='
+                f'{self.model_kwargs}: {error}'
+            ) from error
+
+    def _square_patch(self) -> int:
+        height, width = self.model.patch_embed.patch_size
+        if height != width:
+            raise ValueError(
+                f'{self.model_name!r} has {height}x{width} patches; the pyramid of strides 4 to 32 '
+                f'needs square ones: choose another model_name or model_kwargs=dict(patch_size=16)'
+            )
+        return int(height)
+
+    def _check_windows(
+        self, window_size: int | None, global_blocks: Sequence[int] | None
+    ) -> tuple[int, ...]:
+        if window_size is None:
+            if global_blocks is not None:
+                raise ValueError(
+                    f'global_blocks={list(global_blocks)} without window_size: all blocks attend '
+                    f'globally then; set window_size or leave global_blocks out'
+                )
+            return tuple(range(self.depth))
+        if window_size < 1:
+            raise ValueError(f'window_size={window_size}: give tokens >= 1, or None for no windows')
+        if global_blocks is None:
+            return tuple(self.depth * (i + 1) // 4 - 1 for i in range(4))
+        if bad := [i for i in global_blocks if not 0 <= i < self.depth]:
+            raise ValueError(
+                f'global_blocks={list(global_blocks)}: {bad} are not blocks of '
+                f'{self.model_name!r}, which has 0..{self.depth - 1}'
+            )
+        return tuple(sorted(set(global_blocks)))
+
+    def embed(self, image: Tensor) -> tuple[Tensor, TokenContext]:
+        """Patches, positions and prefix tokens.
+
+        Args:
+            image: (B, in_chans, H, W), normalised; sizes that the patch does not divide are
+                padded with zeros at the lower right.
+
+        Returns:
+            tokens (B, P + h*w, C) with h = ceil(H / patch_size), and their context.
+        """
+        tokens, context = self.family.embed(self.model, image)
+        context.cache['batch'] = image.shape[0]
+        return tokens, context
+
+    def run_blocks(self, tokens: Tensor, context: TokenContext, start: int, stop: int) -> Tensor:
+        """Runs blocks start..stop-1 on (B, P + h*w, C) tokens."""
+        for index in range(start, stop):
+            tokens = self._run_block(tokens, context, index)
+        return tokens
+
+    def _run_block(self, tokens: Tensor, context: TokenContext, index: int) -> Tensor:
+        windows = None
+        if self.window_size is not None and index not in self.global_blocks:
+            windows = WindowPartition(context.grid, self.window_size, self.num_prefix_tokens)
+        kwargs = self.family.block_kwargs(self.model, context, index, windows)
+        if windows is not None:
+            mask = self._window_mask(windows, context, tokens)
+            if mask is not None:
+                kwargs = self.family.mask_kwargs(kwargs, mask)
+            tokens = windows.split(tokens)
+        block = self.model.blocks[index]
+        if self.grad_checkpointing and self.training and tokens.requires_grad:
+            tokens = run_checkpointed(block, tokens, **kwargs)
+        else:
+            tokens = block(tokens, **kwargs)
+        return tokens if windows is None else windows.merge(tokens)
+
+    @staticmethod
+    def _window_mask(
+        windows: WindowPartition, context: TokenContext, tokens: Tensor
+    ) -> Tensor | None:
+        key = ('window mask', windows.window)
+        if key not in context.cache:
+            context.cache[key] = windows.key_mask(len(tokens), tokens.device)
+        return context.cache[key]
+
+    def to_map(self, tokens: Tensor, context: TokenContext, *, final: bool = False) -> Tensor:
+        """Patch tokens as a map (B, C, h, w); `final` applies the final norm, where it is kept."""
+        if final:
+            tokens = self.model.norm(tokens)
+        return tokens_to_map(tokens[:, self.num_prefix_tokens :], context.grid)
+
+    def init_weights(self) -> None:
+        """Loads the weights that the constructor names, once; never re-initialises.
+
+        mmengine's Runner calls this before training. timm's modules have a method of this name
+        that draws new random values: it is not called.
+
+        Raises:
+            CheckpointMismatchError: the file does not fit.
+            RuntimeError: timm's weights cannot be had.
+        """
+        if self._is_init:
+            return
+        self._is_init = True
+        logger = MMLogger.get_current_instance()
+        if self.checkpoint is not None:
+            report = load_vit_weights(self.model, Path(self.checkpoint))
+            logger.info(f'{self.model_name} from {self.checkpoint}: {report}')
+        elif self.pretrained:
+            report = load_vit_weights(self.model, self._pretrained_state())
+            logger.info(f'{self.model_name} from timm: {report}')
+
+    def _pretrained_state(self) -> dict[str, Tensor]:
+        """timm's weights, fitted to our sizes by timm itself."""
+        try:
+            return self._build(pretrained=True).state_dict()
+        except Exception as error:
+            raise RuntimeError(
+                f'timm could not provide pretrained weights of {self.model_name!r} ({error}). '
+                f'Without network access, pass a local file: checkpoint="path.safetensors"; for '
+                f'random weights set pretrained=False'
+            ) from error
+
+    def layer_groups(self) -> dict[str, int]:
+        """Parameter name -> layer for learning-rate decay; see `families.layer_ids`."""
+        return {f'model.{name}': layer for name, layer in layer_ids(self.model).items()}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that timm exempts from weight decay."""
+        return {f'model.{name}' for name in self.model.no_weight_decay()}
+
+    def _freeze(self) -> None:
+        if not -1 <= self.frozen_stages <= self.depth:
+            raise ValueError(
+                f'frozen_stages={self.frozen_stages} for {self.model_name!r}: allowed are -1 '
+                f'(train all), 0 (freeze embeddings) to {self.depth} (freeze all)'
+            )
+        for name, layer in layer_ids(self.model).items():
+            if self._is_frozen(layer):
+                self.model.get_parameter(name).requires_grad_(False)
+
+    def _is_frozen(self, layer: int) -> bool:
+        if self.frozen_stages == self.depth:
+            return True
+        return layer <= self.frozen_stages
+
+    def train(self, mode: bool = True) -> TimmViT:
+        """As usual, but frozen parts stay in eval mode (no dropout, no stochastic depth)."""
+        super().train(mode)
+        if mode and self.frozen_stages == self.depth:
+            self.model.eval()
+        elif mode and self.frozen_stages >= 0:
+            for name, child in self.model.named_children():
+                if name not in ('blocks', 'norm'):
+                    child.eval()
+            for block in self.model.blocks[: self.frozen_stages]:
+                block.eval()
+        return self

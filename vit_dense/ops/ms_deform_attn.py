@@ -1,0 +1,236 @@
+"""Multi-scale deformable attention (Deformable DETR, Zhu et al. 2021, eq. 3) without a compiler.
+
+Each query looks at a few points per level of a feature pyramid, at offsets that it predicts, and
+sums what it finds there with weights that it predicts. Three ways to take the samples, equal up to
+rounding:
+
+- mmcv's CUDA kernel, where a compiled mmcv is installed;
+- `grid_sample`, on accelerators and when a graph is exported;
+- `embedding_bag` on CPUs: the four corners of each bilinear sample are rows of one table, so that
+  a query is a weighted sum of rows. Rows are contiguous there, which makes it 3 to 6 times faster.
+
+Sampling runs in float32 (float64 for float64 inputs) under autocast too: in half precision the
+positions lose the fraction of a pixel that the interpolation lives from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .native import native_ms_deform_attn
+
+SpatialShapes = Sequence[tuple[int, int]]
+
+
+def ms_deform_attn(
+    value: Tensor,
+    spatial_shapes: SpatialShapes,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    """Samples `value` bilinearly at `sampling_locations` and sums with `attention_weights`.
+
+    Samples outside a level count as zero.
+
+    Args:
+        value: (B, S, heads, head_dim); the levels' tokens one after the other, S = sum of h*w.
+        spatial_shapes: (h, w) of each level, in tokens.
+        sampling_locations: (B, Lq, heads, levels, points, 2), (x, y) normalised so that 0 and 1
+            are a level's outer edges.
+        attention_weights: (B, Lq, heads, levels, points).
+
+    Returns:
+        (B, Lq, heads * head_dim), in the dtype of `value`.
+
+    Raises:
+        ValueError: the number of tokens or of levels contradicts `spatial_shapes`.
+    """
+    tokens = sum(h * w for h, w in spatial_shapes)
+    if value.shape[1] != tokens or sampling_locations.shape[3] != len(spatial_shapes):
+        raise ValueError(
+            f'got {value.shape[1]} value tokens and {sampling_locations.shape[3]} levels of '
+            f'sampling locations; spatial_shapes={list(spatial_shapes)} asks for {tokens} tokens '
+            f'and {len(spatial_shapes)} levels'
+        )
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    inputs = (
+        value.to(dtype),
+        spatial_shapes,
+        sampling_locations.to(dtype),
+        attention_weights.to(dtype),
+    )
+    if value.is_cuda and (native := native_ms_deform_attn()) is not None:
+        return native(*inputs).to(value.dtype)
+    if value.device.type == 'cpu' and not torch.onnx.is_in_onnx_export():
+        return _by_embedding_bag(*inputs).to(value.dtype)
+    return _by_grid_sample(*inputs).to(value.dtype)
+
+
+def _by_grid_sample(
+    value: Tensor, spatial_shapes: SpatialShapes, locations: Tensor, weights: Tensor
+) -> Tensor:
+    """One `grid_sample` per level, heads folded into the batch."""
+    batch, _, heads, head_dim = value.shape
+    queries, points = locations.shape[1], locations.shape[4]
+    levels = value.split([h * w for h, w in spatial_shapes], dim=1)
+    grids = (2 * locations - 1).transpose(1, 2)  # (B, heads, Lq, levels, points, 2), in -1..1
+    out = value.new_zeros(batch * heads, head_dim, queries)
+    weights = weights.transpose(1, 2).flatten(0, 1)  # (B*heads, Lq, levels, points)
+    for i, (h, w) in enumerate(spatial_shapes):
+        maps = levels[i].permute(0, 2, 3, 1).reshape(batch * heads, head_dim, h, w)
+        grid = grids[:, :, :, i].reshape(batch * heads, queries, points, 2)
+        sampled = F.grid_sample(maps, grid, padding_mode='zeros', align_corners=False)
+        out = out + (sampled * weights[:, None, :, i]).sum(-1)  # (B*heads, head_dim, Lq)
+    return out.view(batch, heads * head_dim, queries).transpose(1, 2)
+
+
+def _by_embedding_bag(
+    value: Tensor, spatial_shapes: SpatialShapes, locations: Tensor, weights: Tensor
+) -> Tensor:
+    """One weighted row sum per query and head over the corners of all its samples."""
+    batch, tokens, heads, head_dim = value.shape
+    queries = locations.shape[1]
+    rows, row_weights = _corners(spatial_shapes, locations, weights)
+    # the table holds the rows of (image, token, head) in this order
+    image = torch.arange(batch, dtype=rows.dtype).view(batch, 1, 1, 1, 1)
+    head = torch.arange(heads, dtype=rows.dtype).view(heads, 1, 1)
+    rows = (rows + image * tokens) * heads + head
+    bags = batch * queries * heads
+    out = F.embedding_bag(
+        rows.permute(1, 2, 3, 0, 4, 5).reshape(bags, -1),
+        value.reshape(batch * tokens * heads, head_dim),
+        per_sample_weights=row_weights.permute(1, 2, 3, 0, 4, 5).reshape(bags, -1),
+        mode='sum',
+    )
+    return out.view(batch, queries, heads * head_dim)
+
+
+def _corners(
+    spatial_shapes: SpatialShapes, locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The four tokens around each sampling point and their weights.
+
+    Returns:
+        token indices (4, B, Lq, heads, levels, points), counted over all levels, and the product
+        of bilinear and attention weight of the same shape, 0 outside the level.
+    """
+    sizes = torch.tensor([[w, h] for h, w in spatial_shapes])
+    areas = [h * w for h, w in spatial_shapes]
+    starts = torch.tensor([sum(areas[:i]) for i in range(len(areas))]).view(-1, 1)
+    width, height = sizes[:, :1], sizes[:, 1:]  # (levels, 1)
+
+    position = locations * sizes.to(locations.dtype)[:, None] - 0.5  # in tokens of the level
+    corner = position.detach().floor()
+    fraction_x, fraction_y = (position - corner).unbind(-1)
+    left, top = corner.long().unbind(-1)
+
+    rows, row_weights = [], []
+    for dy in (0, 1):
+        y = top + dy
+        in_y = (y >= 0) & (y < height)
+        weight_y = weights * (fraction_y if dy else 1 - fraction_y) * in_y
+        row_start = starts + y.clamp(min=0).minimum(height - 1) * width
+        for dx in (0, 1):
+            x = left + dx
+            in_x = (x >= 0) & (x < width)
+            row_weights.append(weight_y * (fraction_x if dx else 1 - fraction_x) * in_x)
+            rows.append(row_start + x.clamp(min=0).minimum(width - 1))
+    return torch.stack(rows), torch.stack(row_weights)
+
+
+class MSDeformAttn(nn.Module):
+    """The attention layer: predicts offsets and weights from the query, projects in and out.
+
+    Sub-layers carry the names of the released implementations: `sampling_offsets`,
+    `attention_weights`, `value_proj`, `output_proj`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        num_levels: int,
+        num_points: int = 4,
+        value_ratio: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            dim: width of queries, values and outputs.
+            num_heads: heads; must divide `dim * value_ratio`.
+            num_levels: levels of the value pyramid.
+            num_points: points per head and level.
+            value_ratio: width of the sampled values over `dim` (released: 1 or 0.5).
+
+        Raises:
+            ValueError: `num_heads` does not divide the value width.
+        """
+        super().__init__()
+        value_dim = int(dim * value_ratio)
+        if value_dim % num_heads or value_dim == 0:
+            raise ValueError(
+                f'deformable attention has {num_heads} heads over a value width of {value_dim} '
+                f'(= {dim} * {value_ratio}), which they do not divide: choose deform_num_heads '
+                f'and deform_ratio so that heads divide {dim} * deform_ratio'
+            )
+        self.num_heads = num_heads
+        self.num_levels = num_levels
+        self.num_points = num_points
+        samples = num_heads * num_levels * num_points
+        self.sampling_offsets = nn.Linear(dim, samples * 2)
+        self.attention_weights = nn.Linear(dim, samples)
+        self.value_proj = nn.Linear(dim, value_dim)
+        self.output_proj = nn.Linear(value_dim, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Heads look in evenly spread directions, point k at k cells' distance (paper, A.4)."""
+        angle = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
+        direction = torch.stack((angle.cos(), angle.sin()), -1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        distance = torch.arange(1, self.num_points + 1).view(1, 1, -1, 1)
+        offsets = direction.view(-1, 1, 1, 2) * distance  # (heads, 1, points, 2)
+        offsets = offsets.expand(-1, self.num_levels, -1, -1)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.reshape(-1))
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference_points: Tensor,
+        feat: Tensor,
+        spatial_shapes: SpatialShapes,
+    ) -> Tensor:
+        """
+        Args:
+            query: (B, Lq, dim).
+            reference_points: (Lq, levels, 2), (x, y) normalised to each level's extent.
+            feat: (B, S, dim), the levels one after the other.
+            spatial_shapes: (h, w) of each level, in tokens.
+
+        Returns:
+            (B, Lq, dim).
+        """
+        batch, queries, _ = query.shape
+        value = self.value_proj(feat)
+        value = value.view(batch, feat.shape[1], self.num_heads, -1)
+        layout = (batch, queries, self.num_heads, self.num_levels, self.num_points)
+        weights = self.attention_weights(query).view(*layout[:3], -1)
+        weights = weights.float().softmax(-1).view(layout)
+        offsets = self.sampling_offsets(query).float().view(*layout, 2)
+        # one unit of offset is one token of the level
+        unit = torch.tensor([[1 / w, 1 / h] for h, w in spatial_shapes], device=query.device)
+        locations = reference_points[:, None, :, None] + offsets * unit[:, None]
+        out = ms_deform_attn(value, spatial_shapes, locations, weights)
+        return self.output_proj(out)

@@ -1,0 +1,46 @@
+"""mmcv's compiled CUDA kernel for multi-scale deformable attention, where the user has one."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+NativeOp = Callable[[Tensor, Sequence[tuple[int, int]], Tensor, Tensor], Tensor]
+
+
+@functools.cache
+def native_ms_deform_attn() -> NativeOp | None:
+    """The compiled op behind the signature of `ms_deform_attn`, or None without compiled mmcv."""
+    if importlib.util.find_spec('mmcv') is None:
+        return None
+    try:
+        extension = importlib.import_module('mmcv._ext')
+    except ImportError:
+        return None
+    # our own stand-in for `mmcv._ext` is Python and leads back here: only a binary is native
+    if not str(getattr(extension, '__file__', '')).endswith(('.so', '.pyd')):
+        return None
+    function = importlib.import_module('mmcv.ops').MultiScaleDeformableAttnFunction
+
+    @torch.compiler.disable
+    def native(
+        value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+    ) -> Tensor:
+        sizes = torch.tensor(list(shapes), dtype=torch.long, device=value.device)
+        starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
+        # the last argument is the number of images per kernel call: the whole batch
+        return function.apply(
+            value.contiguous(),
+            sizes,
+            starts,
+            locations.contiguous(),
+            weights.contiguous(),
+            value.shape[0],
+        )
+
+    return native
