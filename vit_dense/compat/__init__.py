@@ -1,13 +1,17 @@
-"""What plain pip wheels lack, supplied: one small file per gap, each inactive beside the real thing.
+"""What plain pip wheels lack, supplied: one small remedy per gap, inactive beside the real thing.
 
-| file                | gap                                                                      |
-|---------------------|--------------------------------------------------------------------------|
-| `mmcv_ext`          | `mmcv-lite` has no compiled `mmcv._ext`, so mmseg and mmdet do not import |
+| remedy            | gap                                                                        |
+|-------------------|----------------------------------------------------------------------------|
+| `mmcv_ext`        | `mmcv-lite` has no compiled `mmcv._ext`, so mmseg and mmdet do not import  |
+| `safe_load`       | torch >= 2.6 refuses the files that mmengine writes; none is ever trusted  |
+| `plain_history`   | checkpoints hold mmengine's own classes where plain numbers would do       |
+| `config_packages` | `_base_ = 'vit_dense::...'`, and `mmseg::` beside the maintained forks     |
 """
 
-from . import mmcv_ext
+from . import config_packages, mmcv_ext, safe_load
+from .plain_history import PlainHistoryHook
 
-__all__ = ['apply']
+__all__ = ['PlainHistoryHook', 'apply']
 
 
 def apply() -> None:
@@ -16,3 +20,5 @@ def apply() -> None:
     Imports none of mmcv, mmseg and mmdet, and works where they are not installed.
     """
     mmcv_ext.install()
+    safe_load.install()
+    config_packages.install()

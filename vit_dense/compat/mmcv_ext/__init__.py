@@ -2,8 +2,9 @@
 
 mmcv's Python side calls `mmcv._ext` for every op and asserts at import that each name exists;
 without it neither `mmseg.models` nor `mmdet.models` imports. The stand-in offers torchvision's
-kernels under mmcv's signatures (`ops_*` beside this file); every name it does not offer resolves
-to a callable that raises an error naming the op and how to get compiled mmcv.
+kernels and plain PyTorch under mmcv's signatures and keeps mmcv's meaning: outputs are written
+into the tensors that mmcv passes in. Every name it does not offer resolves to a callable that
+raises an error naming the op and how to get compiled mmcv.
 
 The stand-in is found by a finder at the end of `sys.meta_path`: Python asks it only after its own
 search for `mmcv._ext` has failed, so compiled mmcv always wins, and mmcv itself is not imported.
@@ -36,6 +37,7 @@ class _ExtFinder(MetaPathFinder):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
+        """Returns the stand-in's spec; Python has found no compiled module when it asks here."""
         return ModuleSpec(fullname, _ExtLoader()) if fullname == _NAME else None
 
 
@@ -46,7 +48,20 @@ class _ExtLoader(Loader):
         """Leaves the creation of the module to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
+        """Adds the ops; they are imported only now, so that core users do not pay for them."""
+        from . import boxes, deform, losses, roi
+
+        for source in (boxes, deform, losses, roi):
+            for name in source.__all__:
+                setattr(module, name, getattr(source, name))
+        module.__dict__['get_compiler_version'] = _not_compiled
+        module.__dict__['get_compiling_cuda_version'] = _not_compiled
         module.__dict__['__getattr__'] = _missing_op
+
+
+def _not_compiled() -> str:
+    """Answers mmcv's environment report, which asks with what the ops were compiled."""
+    return 'not compiled (mmcv-lite, ops supplied by vit_dense)'
 
 
 def _missing_op(name: str) -> Callable[..., NoReturn]:
@@ -56,10 +71,10 @@ def _missing_op(name: str) -> Callable[..., NoReturn]:
 
     def op(*args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(
-            f'mmcv op {name!r} needs compiled mmcv; mmcv-lite is installed and vit_dense supplies '
-            f'no replacement for it. Uninstall mmcv-lite and install compiled mmcv for your torch '
-            f'and CUDA (`mim install mmcv==2.1.0`, or build it from source), or choose a model '
-            f'that does without this op.'
+            f'mmcv op {name!r} needs compiled mmcv: mmcv-lite ships no ops, and vit_dense '
+            f'supplies no replacement for this one. Uninstall mmcv-lite and install compiled '
+            f'mmcv for your torch and CUDA (`pip install -U openmim && mim install mmcv==2.1.0`, '
+            f'or build it from source), or choose a model that does without this op.'
         )
 
     op.__name__ = name

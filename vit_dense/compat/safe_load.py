@@ -1,0 +1,239 @@
+"""Reading checkpoints without trusting them.
+
+torch >= 2.6 reads with `weights_only=True`, which refuses every class it does not know; mmengine
+0.10.7 stores its `HistoryBuffer` and numpy numbers in each checkpoint, so its own files no longer
+load. The usual ways out (`weights_only=False`, allowing `builtins.getattr`) let a crafted file run
+code. Here torch's restricted reader stays in charge, and the few names that mmengine's files
+mention are answered by inert classes of this module: they record what the file says, and plain
+numbers are made of it afterwards. Nothing that a file names is ever imported or called; a file
+that names anything else is refused.
+"""
+
+import os
+import pickle
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_dist_info
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+from torch import serialization
+
+from .plain_history import restore_histories
+
+__all__ = ['install', 'safe_load']
+
+
+def safe_load(
+    path: str | os.PathLike[str], map_location: serialization.MAP_LOCATION = 'cpu'
+) -> dict[str, Any]:
+    """Reads a PyTorch checkpoint, also one written by stock mmengine, and executes nothing in it.
+
+    Args:
+        path: A file written by `torch.save`, zip or legacy format.
+        map_location: As for `torch.load`.
+
+    Returns:
+        The checkpoint. Histories of mmengine's message hub come back as `HistoryBuffer`, numpy
+        arrays as arrays, numpy scalars as Python numbers.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or no checkpoint, if it names code to run, or if it
+            holds something else than a dict.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {str(path)!r} does not exist; check the path')
+    try:
+        with _inert_globals():
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        content = _revive(content)
+    except pickle.UnpicklingError as error:
+        # Without its cause: torch's own message advises to switch the protection off.
+        raise ValueError(_explain(path, error)) from None
+    # Damage shows as almost any exception: torch's readers expect well-formed files.
+    except Exception as error:
+        raise ValueError(_explain(path, error)) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f'checkpoint {str(path)!r}: got a {type(content).__name__} at the top level; it must '
+            f'be a dict (of weights, or with a `state_dict`). Save `model.state_dict()` instead.'
+        )
+    restore_histories(content)
+    return content
+
+
+def install() -> None:
+    """Lets mmengine read local and downloaded checkpoints (`load_from`, resume) with `safe_load`.
+
+    Uses mmengine's own loader registry.
+    """
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+
+
+def load_from_local(
+    filename: str, map_location: serialization.MAP_LOCATION = None
+) -> dict[str, Any]:
+    """Reads a local file; mmengine's log line takes the name of its loader from this function."""
+    return safe_load(filename, map_location)
+
+
+def load_from_http(url: str, map_location: serialization.MAP_LOCATION = None) -> dict[str, Any]:
+    """Downloads a file into torch's hub cache, once, and reads it there."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    path = folder / os.path.basename(url.partition('?')[0])
+    rank, _ = get_dist_info()
+    if rank == 0 and not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))
+    barrier()
+    if not path.exists():  # another node, whose disk rank 0 does not share
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))
+    return safe_load(path, map_location)
+
+
+def _explain(path: Path, error: Exception) -> str:
+    refused = re.search(r'GLOBAL (\S+)', str(error))
+    if refused:
+        return (
+            f'checkpoint {str(path)!r} names {refused[1]!r}, which is neither weights nor a plain '
+            f'value: reading it would run code that the file chooses, so it is refused. If you '
+            f'trust its source, save the weights alone where they were made: '
+            f"torch.save({{'state_dict': model.state_dict()}}, path)."
+        )
+    # torch puts its advice on `weights_only` before the reason, and more after it.
+    text = str(error).rpartition('WeightsUnpickler error: ')[2].strip()
+    reason = (text or type(error).__name__).splitlines()[0]
+    return (
+        f'checkpoint {str(path)!r} ({path.stat().st_size} bytes) cannot be read ({reason}): it is '
+        f'damaged, cut short, or not written by torch.save with its default protocol. Download or '
+        f'copy it again.'
+    )
+
+
+@contextmanager
+def _inert_globals() -> Iterator[None]:
+    """Answers mmengine's and numpy's names by inert classes, even where a user has allowed them."""
+    with _LOCK:
+        allowed = serialization.get_safe_globals()
+        others = [item for item in allowed if _global_name(item) not in _INERT]
+        inert = [(answer, name) for name, answer in _INERT.items()]
+        try:
+            serialization.clear_safe_globals()
+            serialization.add_safe_globals([*others, *inert])
+            yield
+        finally:
+            serialization.clear_safe_globals()
+            serialization.add_safe_globals(allowed)
+
+
+# torch keeps one list of allowed names per process.
+_LOCK = threading.Lock()
+
+
+def _global_name(item: Any) -> str:
+    return item[1] if isinstance(item, tuple) else f'{item.__module__}.{item.__qualname__}'
+
+
+class _Inert:
+    """Stands for an object of the file: keeps its arguments and its state, does nothing."""
+
+    args: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *args: Any) -> '_Inert':
+        self = super().__new__(cls)
+        self.args, self.state = args, None
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def revive(self) -> Any:
+        """Returns the plain value that arguments and state describe."""
+        raise NotImplementedError
+
+
+class _History(_Inert):
+    """`HistoryBuffer`: state `_log_history`, `_count_history`, `max_length`."""
+
+    def revive(self) -> HistoryBuffer:
+        state = self.state
+        log, count = _revive(state['_log_history']), _revive(state['_count_history'])
+        return HistoryBuffer(log, count, int(_revive(state['max_length'])))
+
+
+class _Dtype(_Inert):
+    """`numpy.dtype`: arguments `('f8', False, True)`, state `(3, '<', ...)`."""
+
+    def revive(self) -> np.dtype[Any]:
+        name = self.args[0]
+        if not isinstance(name, str) or name[:1] not in 'biufcSU' or not name[1:].isdigit():
+            raise ValueError(f'numpy data type {name!r} is no number or text')
+        dtype = np.dtype(name)
+        return dtype.newbyteorder('>') if self.state and self.state[1] == '>' else dtype
+
+
+class _Array(_Inert):
+    """`numpy.ndarray`: state `(version, shape, dtype, is_fortran, raw bytes)`."""
+
+    def revive(self) -> np.ndarray[Any, Any]:
+        _, shape, dtype, is_fortran, raw = self.state
+        flat = np.frombuffer(raw, dtype.revive())
+        # Column-major bytes are the row-major bytes of the transposed array.
+        return (flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)).copy()
+
+
+class _Scalar(_Inert):
+    """`numpy.core.multiarray.scalar`: arguments dtype, raw bytes."""
+
+    def revive(self) -> Any:
+        dtype, raw = self.args
+        return np.frombuffer(raw, dtype.revive()).item()
+
+
+class _Reference(_Inert):
+    """`builtins.getattr(HistoryBuffer, 'mean')`: the statistics every history has anyway."""
+
+    def revive(self) -> None:
+        """Nothing: the real `HistoryBuffer` brings its own."""
+
+
+def _new_array(*args: Any) -> _Array:
+    return _Array()
+
+
+# All that stock mmengine's files mention beyond what torch knows. numpy renamed its core in 2.0.
+_INERT: dict[str, Callable[..., Any]] = {
+    'mmengine.logging.history_buffer.HistoryBuffer': _History,
+    'builtins.getattr': _Reference,
+    'numpy.dtype': _Dtype,
+    'numpy.ndarray': _Array,
+    'numpy.core.multiarray._reconstruct': _new_array,
+    'numpy._core.multiarray._reconstruct': _new_array,
+    'numpy.core.multiarray.scalar': _Scalar,
+    'numpy._core.multiarray.scalar': _Scalar,
+}
+
+
+def _revive(value: Any) -> Any:
+    """Replaces inert objects by the plain values they describe, in nested containers."""
+    if isinstance(value, _Inert):
+        return value.revive()
+    if isinstance(value, dict):
+        # In place: an OrderedDict may carry torch's `_metadata`.
+        for key in value:
+            value[key] = _revive(value[key])
+        return value
+    if type(value) in (list, tuple, set):
+        return type(value)(_revive(item) for item in value)
+    return value
