@@ -1,0 +1,164 @@
+"""Writes what an installed package needs so that other projects can inherit our configs.
+
+`configs/` is the one source. From it the build derives, inside the package:
+
+- `.mim/configs/`, a copy, with `.mim/model-index.yml`: for `_base_ = 'vit_dense::...'`;
+- `configs/`, the same files with their bases merged in: for `with read_base(): from
+  vit_dense.configs.vit_upernet_ade20k import *`. mmengine refuses to mix that style with
+  `_base_`, and accepts a file that holds plain values only.
+
+mmengine itself would bring torch into the build environment, so its merging of `_base_` files is
+written again here, in the part that our configs use (no `{{...}}` templates, no JSON or YAML);
+`tests/configs` holds both to be equal on every config. Nothing but the standard library is used.
+"""
+
+import ast
+import pprint
+import shutil
+import types
+from pathlib import Path
+from typing import Any
+
+BASE_KEY = '_base_'
+DELETE_KEY = '_delete_'
+MODEL_INDEX = '# mmengine asks for this file; no config has released weights yet.\nImport: []\n'
+# mmengine acts on `custom_imports` in the classic style only; read_base needs them imported here.
+_IMPORT_NOTE = '# read_base overlooks `custom_imports`, and may not meet an import statement'
+
+
+def generate(configs: Path, package: Path) -> None:
+    """Derives `<package>/configs` and `<package>/.mim` from `configs`, from scratch."""
+    flat, mim = package / 'configs', package / '.mim'
+    for derived in (flat, mim):
+        shutil.rmtree(derived, ignore_errors=True)
+    sources = sorted(configs.rglob('*.py'))
+    for source in sources:
+        relative = source.relative_to(configs)
+        _write(mim / 'configs' / relative, source.read_text(encoding='utf-8'))
+        target = flat / module_path(relative)
+        if target.exists():
+            raise ValueError(f'{source} and another config are both {target}: rename one of them')
+        _write(target, render(load_config(source), relative))
+    _write(mim / 'model-index.yml', MODEL_INDEX)
+
+
+def module_path(relative: Path) -> Path:
+    """The path as Python can import it: hyphens become underscores."""
+    return relative.with_name(relative.name.replace('-', '_'))
+
+
+def render(config: dict[str, Any], source: Path) -> str:
+    """A config file of plain values.
+
+    Raises:
+        ValueError: a value that does not survive being written down.
+    """
+    lines = [f'# Written by setup.py from configs/{source.as_posix()}: edit that file instead.']
+    imports = config.get('custom_imports', {}).get('imports', [])
+    if imports:
+        lines += [_IMPORT_NOTE, *(f'__import__({name!r})' for name in imports)]
+    for key, value in config.items():
+        text = pprint.pformat(value, width=96, sort_dicts=False)
+        try:
+            faithful = ast.literal_eval(text) == value
+        except (ValueError, SyntaxError):
+            faithful = False
+        if not faithful:
+            raise ValueError(
+                f'configs/{source.as_posix()}: {key} = {text} cannot be written into the package; '
+                f'configs hold dicts, lists, tuples, strings, numbers, booleans and None'
+            )
+        lines.append(f'{key} = {text}')
+    return '\n'.join(lines) + '\n'
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The values that a config stands for, its bases merged in, as mmengine reads them.
+
+    Raises:
+        ValueError: two bases of one file hold the same key.
+        FileNotFoundError: a base is missing.
+    """
+    tree = ast.parse(path.read_text(encoding='utf-8'), str(path))
+    bases: list[str] = []
+    body = []
+    for statement in tree.body:
+        if _is_base_list(statement):
+            named = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
+            bases = [named] if isinstance(named, str) else list(named)
+        else:
+            body.append(statement)
+    tree.body = body
+
+    inherited = _Namespace()
+    for base in bases:
+        values = load_config(path.parent / base)
+        if double := inherited.keys() & values.keys():
+            raise ValueError(f'{path}: {sorted(double)} come from two bases; keep them in one')
+        inherited.update(_wrap(values))
+    scope: dict[str, Any] = {BASE_KEY: inherited}
+    exec(compile(tree, str(path), 'exec'), scope)
+    own = {
+        key: value
+        for key, value in scope.items()
+        if key != BASE_KEY
+        and not key.startswith('__')
+        and not isinstance(value, types.FunctionType | types.ModuleType)
+    }
+    return _unwrap(_merge(own, inherited))
+
+
+class _Namespace(dict[str, Any]):
+    """A dict whose keys are attributes too, for `_base_.crop_size`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f'no base config defines {name!r}') from None
+
+
+def _is_base_list(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.Assign):
+        return False
+    target = statement.targets[0]
+    return isinstance(target, ast.Name) and target.id == BASE_KEY
+
+
+def _merge(own: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:
+    """`own` over `inherited`: dicts merge key by key, anything else replaces."""
+    merged = dict(inherited)
+    for key, value in own.items():
+        if isinstance(value, dict):
+            replaces = value.get(DELETE_KEY, False)
+            value = {k: v for k, v in value.items() if k != DELETE_KEY}
+            if key in merged and not replaces:
+                if not isinstance(merged[key], dict):
+                    raise ValueError(
+                        f'{key} is a dict here and {type(merged[key]).__name__} in the base: '
+                        f'set {DELETE_KEY}=True in it to replace the base value'
+                    )
+                value = _merge(value, merged[key])
+        merged[key] = value
+    return merged
+
+
+def _wrap(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _Namespace({k: _wrap(v) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        return type(value)(_wrap(v) for v in value)
+    return value
+
+
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _unwrap(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_unwrap(v) for v in value)
+    return value
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')

@@ -1,0 +1,40 @@
+"""A frozen DINOv2 ViT-B/14 under a ViT-Adapter: only the adapter and the heads learn.
+
+518 pixels are 37 patches of 14: the frozen ViT sees the grid that it was trained on.
+"""
+
+_base_ = './vit-adapter-b-dinov2_upernet_8xb2-160k_ade20k-512x512.py'
+
+crop_size = (518, 518)
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(
+        vit=dict(
+            model_kwargs=dict(_delete_=True),
+            drop_path_rate=0.0,
+            frozen_stages=12,  # all blocks
+        ),
+    ),
+    test_cfg=dict(crop_size=crop_size, stride=(345, 345)),
+)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=(2072, 518), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(2072, 518), keep_ratio=True),
+    dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+# Nothing pretrained is trained, so no rates fall with depth; the adapter learns as fast as in any
+# published recipe.
+optim_wrapper = dict(optimizer=dict(lr=1.2e-4), paramwise_cfg=dict(layer_decay_rate=1.0))

@@ -1,0 +1,8 @@
+"""ViT-Adapter-S on the AugReg ViT-S/16, with their own normalisation."""
+
+_base_ = './vit-adapter-s-deit_upernet_8xb2-160k_ade20k-512x512.py'
+
+model = dict(
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
+    backbone=dict(vit=dict(model_name='vit_small_patch16_224.augreg_in21k_ft_in1k')),
+)

@@ -1,0 +1,94 @@
+"""Packaging: dependencies, and the configs that an installed package carries.
+
+Two installs, told apart because both would put their files into the one folder `mmcv/`:
+
+    pip install 'vit_dense[seg]'         # mmcv-lite: wheels only, no compiler
+    pip install 'vit_dense[seg-mmcv]'    # keeps the mmcv, with compiled ops, that is there
+
+`mmcv-lite` installed over a compiled `mmcv` would overwrite its Python files, so the `-mmcv`
+extras ask for no mmcv at all: bring it yourself. `det`, `all`: the same. The tested versions are
+in requirements/constraints.txt: add `-c requirements/constraints.txt` to either command.
+"""
+
+import runpy
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # build backends run this file without its folder on the path
+from build_support.flatten_configs import generate  # noqa: E402
+
+PACKAGE = 'vit_dense'
+
+CORE = [
+    'torch>=2.4',
+    'torchvision>=0.19',
+    'timm>=1.0.31',  # earlier ones place rectangular position grids wrongly
+    'mmengine>=0.10.7,<1',
+    'numpy',
+    'opencv-python',
+    'safetensors',
+    'setuptools<82',  # mmengine imports pkg_resources at run time
+]
+# mmseg imports ftfy and regex without asking for them.
+SEG = ['mmsegmentation>=1.2.2,<2', 'ftfy', 'regex']
+DET = ['mmdet>=3.3.0,<4']
+MMCV_LITE = ['mmcv-lite>=2.1.0,<2.2']  # mmseg and mmdet refuse 2.2
+DEV = [
+    'build',
+    'mypy',
+    'pytest',
+    'ruff',
+    'scikit-learn',  # the colour classifier that the demo is compared with
+    'tensorboard',
+]
+
+
+class BuildPy(build_py):
+    """Adds the configs derived from `configs/` to whatever is being built."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            generate(ROOT / 'configs', Path(self.build_lib, PACKAGE))
+            return
+        generate(ROOT / 'configs', ROOT / PACKAGE)
+        # mmengine looks for a package beside its metadata, in site-packages, where an editable
+        # install leaves none of it. So the configs go there too. Python is not misled: a folder
+        # without `__init__.py` gives way to the package proper, further down `sys.path`.
+        site_packages = Path(self.get_finalized_command('install').install_lib)
+        generate(ROOT / 'configs', site_packages / PACKAGE)
+
+
+readme = ROOT / 'README.md'
+setup(
+    name=PACKAGE,
+    version=runpy.run_path(str(ROOT / PACKAGE / 'version.py'))['__version__'],
+    description='Any timm ViT as a backbone for mmsegmentation and mmdetection, by config alone.',
+    long_description=readme.read_text(encoding='utf-8') if readme.exists() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    classifiers=[
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+    python_requires='>=3.10',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    # Named, so that an editable install is one line in a .pth file, behind site-packages.
+    package_dir={'': '.'},
+    package_data={PACKAGE: ['py.typed']},
+    install_requires=CORE,
+    extras_require={
+        'seg': SEG + MMCV_LITE,
+        'det': DET + MMCV_LITE,
+        'all': SEG + DET + MMCV_LITE,
+        'seg-mmcv': SEG,
+        'det-mmcv': DET,
+        'all-mmcv': SEG + DET,
+        'dev': DEV,
+    },
+    cmdclass={'build_py': BuildPy},
+)
