@@ -70,16 +70,18 @@ def load_vit_weights(
         name, content = str(source), read_checkpoint(source)
     raw, section = unwrap(content, name)
     report = LoadReport(source=name, section=section)
+    anatomy = Anatomy.of(raw)
     try:
         state, report.prefix, report.outside = to_timm_names(raw, model, antialias)
+        anatomy = Anatomy.of(state if depth_of(state) else raw)
         report.resized = _resized_by_filter(raw, state, report.prefix)
         _fit(state, model, report, antialias, pos_grid)
     except (ConversionError, ValueError) as error:
-        raise _mismatch(report, raw, model, str(error)) from error
+        raise _mismatch(report, anatomy, model, str(error)) from error
     fitting = _sort_out(state, model, report)
     reason = _reason_to_refuse(report, state, model, min_matched, resize_patch)
     if reason:
-        raise _mismatch(report, raw, model, reason)
+        raise _mismatch(report, anatomy, model, reason)
     with torch.no_grad():
         model.load_state_dict(fitting, strict=False)
     return report
@@ -171,13 +173,13 @@ def _reason_to_refuse(
 
 
 def _mismatch(
-    report: LoadReport, raw: dict[str, Tensor], model: nn.Module, reason: str
+    report: LoadReport, anatomy: Anatomy, model: nn.Module, reason: str
 ) -> CheckpointMismatchError:
     """Build the one error: what was given, why it does not fit, what to do."""
     place = f' [{report.section}]' if report.section else ''
     lines = [
         f'{report.source}{place} does not fit {type(model).__name__}: {reason}',
-        f'  {explain(Anatomy.of(raw), Anatomy.of(model.state_dict()))}',
+        f'  {explain(anatomy, Anatomy.of(model.state_dict()))}',
     ]
     for name, (in_file, in_model) in list(report.mismatched.items())[:3]:
         lines.append(f'  wrong shape: {name} is {in_file} in the file, {in_model} in the model')

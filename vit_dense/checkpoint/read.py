@@ -6,7 +6,6 @@ ends in one `CheckpointReadError` that names it.
 """
 
 import argparse
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from vit_dense.compat.safe_load import safe_load
 
 __all__ = ['CheckpointReadError', 'read_checkpoint', 'unwrap']
 
@@ -165,29 +166,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return _restricted_load(path)
-    except pickle.UnpicklingError as error:
-        text = str(error)
-        if 'nsupported' in text or 'not an allowed' in text or 'not allowed' in text.lower():
-            raise CheckpointReadError(
-                f'checkpoint {str(path)!r} was refused: it contains objects other than tensors '
-                f'and plain data, and loading those could run code ({_first_global(text)}). If '
-                'you trust its origin, load it yourself and save only the state dict again'
-            ) from error
-        raise _broken(path, error) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
-        raise _broken(path, error) from error
-
-
-def _restricted_load(path: Path) -> Any:
-    # timm, DeiT, MAE and DINO store their command line as a plain Namespace beside the weights.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(path, map_location='cpu', weights_only=True)
-
-
-def _first_global(text: str) -> str:
-    """The line of torch's long message that names the offending object."""
-    for line in text.splitlines():
-        if 'GLOBAL' in line or 'nsupported' in line:
-            return line.strip()
-    return text.splitlines()[0]
+        # timm, DeiT, MAE and DINO keep their command line, a plain Namespace, beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return safe_load(path)
+    except ValueError as error:
+        raise CheckpointReadError(str(error)) from error
