@@ -13,7 +13,7 @@ palette = [[0, 0, 0], [220, 20, 60]]
 
 num_classes = len(classes)
 dataset = dict(
-    type='BaseSegDataset',
+    type='CheckedSegDataset',
     data_root=data_root,
     metainfo=dict(classes=classes, palette=palette),
 )

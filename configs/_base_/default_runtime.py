@@ -26,8 +26,12 @@ default_hooks = dict(
         type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2, save_best='mIoU'
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Here and not in `custom_hooks`, whose list a config with hooks of its own replaces.
+    check=dict(type='SegCheckHook'),
+    normalization=dict(type='NormalizationCheckHook'),
+    pictures=dict(type='SegPicturesHook'),
+    plain_history=dict(type='PlainHistoryHook'),
 )
-custom_hooks = []
 
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

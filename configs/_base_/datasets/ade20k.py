@@ -1,6 +1,6 @@
 """ADE20K (scene parsing challenge 2016): 150 classes, label 0 is "other" and is ignored."""
 
-dataset_type = 'ADE20KDataset'
+dataset_type = 'CheckedADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'
 num_classes = 150
 crop_size = (512, 512)

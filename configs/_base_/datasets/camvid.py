@@ -1,6 +1,6 @@
 """CamVid in the SegNet selection: 480x360 street scenes, 11 classes, 255 = void."""
 
-dataset_type = 'BaseSegDataset'
+dataset_type = 'CheckedSegDataset'
 data_root = 'data/camvid'
 metainfo = dict(
     classes=(

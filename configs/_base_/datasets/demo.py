@@ -1,30 +1,8 @@
 """The embedded street scenes: about 128 px, 8 classes, written into data/demo by a generator."""
 
-dataset_type = 'BaseSegDataset'
+dataset_type = 'DemoSegDataset'
 data_root = 'data/demo'
-metainfo = dict(
-    classes=(
-        'sky',
-        'building',
-        'tree',
-        'road',
-        'sidewalk',
-        'car',
-        'pedestrian',
-        'sign',
-    ),
-    palette=[
-        [70, 130, 180],
-        [90, 90, 90],
-        [107, 142, 35],
-        [128, 64, 128],
-        [244, 35, 232],
-        [0, 0, 142],
-        [220, 20, 60],
-        [220, 220, 0],
-    ],
-)
-num_classes = len(metainfo['classes'])
+num_classes = 8
 crop_size = (128, 128)
 
 train_pipeline = [
@@ -70,7 +48,6 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
-        metainfo=metainfo,
         pipeline=train_pipeline,
     ),
 )
@@ -83,7 +60,6 @@ val_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
-        metainfo=metainfo,
         pipeline=test_pipeline,
     ),
 )
