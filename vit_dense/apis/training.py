@@ -1,0 +1,88 @@
+"""Training from a config and the options that OpenMMLab users know."""
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from .config import build_runner, require_file
+
+AMP_DTYPES = ('bfloat16', 'float16')
+
+
+def train_model(
+    config: Config,
+    *,
+    resume: str | None = None,
+    amp_dtype: str | None = None,
+    auto_scale_lr: bool = False,
+    seed: int | None = None,
+    deterministic: bool = False,
+) -> Runner:
+    """Trains, and returns the runner that did it.
+
+    Args:
+        config: From `load_config`; modified.
+        resume: A checkpoint to go on from, 'auto' for the latest one in the work directory (none
+            there: start anew), or None to do what the config says.
+        amp_dtype: 'bfloat16' or 'float16' for mixed precision, None for what the config says.
+        auto_scale_lr: Scale the learning rate from `auto_scale_lr.base_batch_size` to the batch
+            that really runs.
+        seed: Seed of all random numbers.
+        deterministic: Choose deterministic algorithms, at some cost in speed.
+
+    Raises:
+        ValueError: Options that contradict the config or the machine.
+    """
+    if resume == 'auto':
+        config.resume, config.load_from = True, None
+    elif resume is not None:
+        require_file(resume, 'Checkpoint to resume from')
+        config.resume, config.load_from = True, resume
+    if amp_dtype is not None:
+        enable_amp(config, amp_dtype)
+    if auto_scale_lr:
+        _enable_auto_scale_lr(config)
+    if seed is not None or deterministic:
+        config.randomness = {'seed': seed, 'deterministic': deterministic}
+    runner = build_runner(config)
+    runner.train()
+    return runner
+
+
+def enable_amp(config: Config, dtype: str) -> None:
+    """Turns the optimizer wrapper of `config` into one with automatic mixed precision.
+
+    A wrapper that already is one keeps its settings.
+
+    Raises:
+        ValueError: No GPU, an unknown `dtype`, or a wrapper that cannot be replaced.
+    """
+    if dtype not in AMP_DTYPES:
+        raise ValueError(f'Mixed precision knows {", ".join(AMP_DTYPES)}, got {dtype!r}.')
+    if not torch.cuda.is_available():
+        raise ValueError(
+            '--amp needs a GPU, and PyTorch sees none here. Leave it out to train in float32.'
+        )
+    wrapper = config.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind == 'AmpOptimWrapper':
+        return
+    if kind != 'OptimWrapper':
+        raise ValueError(
+            f"--amp can replace the optimizer wrapper 'OptimWrapper', but the config has {kind!r}. "
+            'Set the precision in optim_wrapper instead.'
+        )
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.dtype = dtype
+    # bfloat16 has float32's range: scaling the loss gains nothing and would skip first steps.
+    wrapper.loss_scale = 1.0 if dtype == 'bfloat16' else 'dynamic'
+
+
+def _enable_auto_scale_lr(config: Config) -> None:
+    base = config.get('auto_scale_lr')
+    if not base or 'base_batch_size' not in base:
+        raise ValueError(
+            '--auto-scale-lr needs the batch size that the learning rate was chosen for: set '
+            'auto_scale_lr=dict(base_batch_size=16) in the config.'
+        )
+    base.enable = True

@@ -1,0 +1,212 @@
+"""Is the data folder what the config says? Each mistake ends in one message that says what to do.
+
+Knows nothing of a framework: paths and numbers in, `ValueError` out.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+Pair = tuple[str, str]
+
+_DEMO_HINT = (
+    'To see everything work without this data set: `make demo`, or '
+    '`python tools/train.py configs/vit_upernet_demo.py`.'
+)
+# 8-bit masks end here; it is also what reading with reduce_zero_label turns label 0 into.
+_VOID = 255
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Which values a mask file may hold.
+
+    Attributes:
+        num_labels: Number of classes in the files, label 0 excluded where it is "other".
+        ignore_index: Value of pixels that belong to no class, after loading.
+        reduce_zero_label: Whether loading turns 0 into "ignore" and k into k - 1.
+    """
+
+    num_labels: int
+    ignore_index: int
+    reduce_zero_label: bool
+
+    def forbidden(self, mask: NDArray[np.generic]) -> list[int]:
+        """Returns the sorted values in `mask` that are neither a class nor void."""
+        allowed = set(range(self.num_labels + int(self.reduce_zero_label)))
+        allowed |= {_VOID} if self.reduce_zero_label else {self.ignore_index}
+        return sorted({int(value) for value in np.unique(mask)} - allowed)
+
+
+def check_folders(
+    data_root: str | None, folders: Sequence[str], suffixes: Sequence[str], source: str
+) -> None:
+    """Makes sure that the folders of a data set exist.
+
+    Args:
+        data_root: The folder that the config names, if it names one.
+        folders: The folders that must exist.
+        suffixes: File ending that belongs into each of `folders`.
+        source: Where the data set comes from, a sentence; may be empty.
+
+    Raises:
+        ValueError: The first missing folder, the expected layout, the source, the demo command.
+    """
+    missing = next((folder for folder in folders if not os.path.isdir(folder)), None)
+    if missing is None:
+        return
+    layout = '\n'.join(
+        f'  {os.path.join(folder, "*")}{suffix}'
+        for folder, suffix in zip(folders, suffixes, strict=True)
+    )
+    place = f'data_root={data_root!r}' if data_root else 'data_prefix'
+    parts = [
+        f'Data set not found: the folder {missing} does not exist. Expected by {place}:\n{layout}',
+        source,
+        'If the data lies elsewhere, link it there (ln -s /where/it/lies '
+        f'{data_root or missing}) or set data_root in the config.',
+        _DEMO_HINT,
+    ]
+    raise ValueError('\n'.join(part for part in parts if part))
+
+
+def check_found(image_folder: str, suffix: str, count: int) -> None:
+    """Makes sure that a folder of images is not empty.
+
+    Raises:
+        ValueError: If `count` is 0, with the file endings that are there instead.
+    """
+    if count:
+        return
+    endings = Counter(path.suffix for path in Path(image_folder).rglob('*') if path.is_file())
+    found = ', '.join(
+        f'{number} {ending or "without ending"}' for ending, number in endings.items()
+    )
+    raise ValueError(
+        f'No image ends in {suffix!r} in {image_folder}; found there: {found or "nothing"}. '
+        "Set img_suffix in the config's datasets, or put the images there."
+    )
+
+
+def check_pairs(pairs: Sequence[Pair]) -> None:
+    """Makes sure that every image has its mask.
+
+    Args:
+        pairs: Paths of image and mask.
+
+    Raises:
+        ValueError: How many masks are missing and the first of them.
+    """
+    # One listing per folder: asking for 20 000 files one by one takes minutes on a network disk.
+    listed: dict[str, set[str]] = {}
+    missing = []
+    for image, mask in pairs:
+        folder, name = os.path.split(mask)
+        if folder not in listed:
+            listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        if name not in listed[folder]:
+            missing.append((image, mask))
+    if missing:
+        shown = '\n'.join(f'  {image} needs {mask}' for image, mask in missing[:_NAMES_SHOWN])
+        raise ValueError(
+            f'{len(missing)} of {len(pairs)} images have no mask, among them:\n{shown}\n'
+            'A mask has the name of its image, and the ending seg_map_suffix. Add the masks, '
+            'remove the images, or set img_suffix and seg_map_suffix in the config.'
+        )
+
+
+def check_masks(pairs: Sequence[Pair], rule: LabelRule, limit: int | None = None) -> None:
+    """Opens masks and makes sure that they fit their image and the classes.
+
+    Args:
+        pairs: Paths of image and mask.
+        rule: Which values are allowed.
+        limit: Check only so many, spread evenly; None checks all.
+
+    Raises:
+        ValueError: The first mask that does not fit, what is wrong with it, what to do.
+    """
+    count = len(pairs) if limit is None else min(limit, len(pairs))
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
+    for index in chosen:
+        image, mask = pairs[index]
+        values = read_mask(mask)
+        size = _picture_size(image)
+        if size is not None and size != (values.shape[1], values.shape[0]):
+            raise ValueError(
+                f'The mask {mask} has {values.shape[1]}x{values.shape[0]} pixels, its image '
+                f'{image} has {size[0]}x{size[1]}. They must agree: write the mask anew.'
+            )
+        if wrong := rule.forbidden(values):
+            raise ValueError(describe_wrong_values(mask, wrong, rule))
+
+
+def read_mask(path: str) -> NDArray[np.generic]:
+    """Reads `(H, W)` class indices.
+
+    Raises:
+        ValueError: If the file is no picture, or has colours instead of one number per pixel.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = np.asarray(picture)
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(f'The mask {path} cannot be read as a picture: {error}.') from error
+    if values.ndim != 2:
+        raise ValueError(
+            f'The mask {path} has {values.shape[2]} channels. A mask holds one class index per '
+            'pixel (8-bit grayscale or palette PNG): convert colours to indices first.'
+        )
+    # A picture of mode "1" reads as truth values.
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def describe_wrong_values(source: str, wrong: Sequence[int], rule: LabelRule) -> str:
+    """Says which values of a mask are wrong and what usually is the reason.
+
+    Args:
+        source: The mask's path.
+        wrong: The values that fit no class, sorted, as they stand in the file.
+        rule: What would be allowed.
+    """
+    shown = ', '.join(str(value) for value in wrong[:8]) + (', ...' if len(wrong) > 8 else '')
+    count = rule.num_labels
+    if rule.reduce_zero_label:
+        allowed = f'0 (ignored), 1..{count} and 255'
+        reason = f'The file has more than {count} classes: complete metainfo.classes.'
+    else:
+        allowed = f'0..{count - 1} and ignore_index={rule.ignore_index}'
+        reason = (
+            'Complete metainfo.classes, or set ignore_index to the value that means "no class".'
+        )
+        if list(wrong) == [count]:
+            reason = (
+                'If 0 means "other" and the classes begin at 1, set reduce_zero_label=True in the '
+                'datasets; if 0 is a class of its own, add it to metainfo.classes and num_classes.'
+            )
+        elif list(wrong) == [_VOID]:
+            reason = (
+                '255 is either "no class" (set ignore_index=255) or a foreground saved as white '
+                '(write 1 instead of 255).'
+            )
+    return (
+        f'The mask {source} holds the value{"s" if len(wrong) > 1 else ""} {shown}; with {count} '
+        f'classes and reduce_zero_label={rule.reduce_zero_label} only {allowed} are allowed. '
+        f'{reason}'
+    )
+
+
+def _picture_size(path: str) -> tuple[int, int] | None:
+    """Width and height from the header, or None where this reader does not know the format."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (OSError, UnidentifiedImageError):
+        return None

@@ -1,0 +1,79 @@
+"""Pictures of label maps: coloured overlays, sheets of several pictures, a legend."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+_GAP = 4
+_WHITE = 255
+
+
+def overlay(
+    image: Picture,
+    labels: NDArray[np.integer],
+    palette: Sequence[Sequence[int]],
+    *,
+    opacity: float = 0.6,
+) -> Picture:
+    """Lays class colours over an image.
+
+    Args:
+        image: `(H, W, 3)`, RGB.
+        labels: `(h, w)` class indices; enlarged to the image where the sizes differ. Values
+            without a colour (void) leave the image visible.
+        palette: RGB of each class.
+        opacity: Share of the colour, 0..1.
+    """
+    if labels.shape != image.shape[:2]:
+        size = (image.shape[1], image.shape[0])
+        resized = cv2.resize(labels.astype(np.int16), size, interpolation=cv2.INTER_NEAREST)
+        labels = resized.astype(np.int16)
+    known = (labels >= 0) & (labels < len(palette))
+    colours = np.asarray(palette, np.float32)[np.where(known, labels, 0)]
+    mixed = (1 - opacity) * image + opacity * colours
+    return np.where(known[..., None], np.round(mixed), image).astype(np.uint8)
+
+
+def side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Puts `(H, W, 3)` pictures of equal height in a row, with a white gap between them."""
+    gap = np.full((pictures[0].shape[0], _GAP, 3), _WHITE, np.uint8)
+    parts: list[Picture] = []
+    for picture in pictures:
+        parts += [picture, gap]
+    return np.hstack(parts[:-1])
+
+
+def sheet(rows: Sequence[Picture], columns: int = 2) -> Picture:
+    """Puts pictures of any size on one sheet, `columns` beside each other."""
+    height = max(row.shape[0] for row in rows) + _GAP
+    width = max(row.shape[1] for row in rows) + _GAP
+    lines = -(-len(rows) // columns)
+    page = np.full((lines * height + _GAP, min(columns, len(rows)) * width + _GAP, 3), _WHITE)
+    page = page.astype(np.uint8)
+    for index, row in enumerate(rows):
+        top = (index // columns) * height + _GAP
+        left = (index % columns) * width + _GAP
+        page[top : top + row.shape[0], left : left + row.shape[1]] = row
+    return page
+
+
+def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int) -> Picture:
+    """Returns a strip `width` pixels wide that names the colours."""
+    font, scale, line = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 22
+    places: list[tuple[int, int]] = []
+    left, row = _GAP, 0
+    for name in classes:
+        advance = 20 + cv2.getTextSize(name, font, scale, 1)[0][0] + 14
+        if left + advance > width and left > _GAP:
+            left, row = _GAP, row + 1
+        places.append((left, row * line))
+        left += advance
+    strip = np.full(((row + 1) * line, width, 3), _WHITE, np.uint8)
+    for name, colour, (x, y) in zip(classes, palette, places, strict=False):
+        strip[y + 4 : y + 18, x : x + 14] = colour
+        cv2.putText(strip, name, (x + 20, y + 16), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return strip

@@ -1,0 +1,22 @@
+"""Semantic segmentation with mmsegmentation: what configs name in `custom_imports`.
+
+    custom_imports = dict(imports=['vit_dense.segmentation'], allow_failed_imports=False)
+
+Importing it registers our data sets and hooks. Nothing else in the package imports mmseg; that
+mmseg can be imported without compiled mmcv operators is the work of `vit_dense.compat`, which runs
+when the parent package is imported, hence before the lines below.
+"""
+
+from ..engine.normalization_check import NormalizationCheckHook
+from .check_hook import SegCheckHook
+from .dataset import CheckedADE20KDataset, CheckedSegDataset, DemoSegDataset
+from .pictures_hook import SegPicturesHook
+
+__all__ = [
+    'CheckedADE20KDataset',
+    'CheckedSegDataset',
+    'DemoSegDataset',
+    'NormalizationCheckHook',
+    'SegCheckHook',
+    'SegPicturesHook',
+]

@@ -1,0 +1,161 @@
+"""Do model, data and metric agree? Asked once, before the first iteration.
+
+Without it the answers come late and from deep inside: a shape error of a convolution, an index
+error of a loss, a device-side assertion, or no error and a wrong mIoU.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmseg.datasets import BaseSegDataset
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import nn
+from torch.utils.data import Dataset
+
+from .dataset import CheckedSegDataset, check_samples
+
+# What mmseg's loading writes where reduce_zero_label or a choice of classes removes a label.
+_LOADED_VOID = 255
+
+
+@HOOKS.register_module()
+class SegCheckHook(Hook):
+    """Checks channels, number of classes and `ignore_index` before training, validation and test.
+
+    Data sets of mmseg's own classes are checked for missing masks and wrong label values, too.
+
+    Args:
+        scan_masks: How many masks of such a data set to open; None opens all.
+    """
+
+    def __init__(self, *, scan_masks: int | None = 64) -> None:
+        self.scan_masks = scan_masks
+
+    def before_run(self, runner: Runner) -> None:
+        """Compares the backbone's `out_channels` with what each head expects."""
+        model = unwrap(runner.model)
+        channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+        if channels is None or getattr(model, 'neck', None) is not None:
+            return
+        for name, head in iter_heads(model):
+            check_channels(name, head, list(channels))
+
+    def before_train(self, runner: Runner) -> None:
+        """Compares the heads with the training data, and with what validation will use."""
+        self._check_data(runner, runner.train_dataloader.dataset, 'training')
+        if runner.val_loop is not None:
+            self._check_data(runner, runner.val_dataloader.dataset, 'validation')
+            self._check_metrics(runner.val_evaluator, runner.val_dataloader.dataset)
+
+    def before_val(self, runner: Runner) -> None:
+        """Compares the heads with the validation data, where nothing is trained."""
+        if runner.iter == 0:
+            self._check_data(runner, runner.val_dataloader.dataset, 'validation')
+            self._check_metrics(runner.val_evaluator, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        """Compares the heads with the test data."""
+        self._check_data(runner, runner.test_dataloader.dataset, 'test')
+        self._check_metrics(runner.test_evaluator, runner.test_dataloader.dataset)
+
+    def _check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
+        for part in iter_datasets(dataset):
+            if not isinstance(part, CheckedSegDataset):
+                samples = [part.get_data_info(index) for index in range(len(part))]
+                check_samples(part, samples, self.scan_masks)
+            check_void(part, split)
+            for name, head in iter_heads(unwrap(runner.model)):
+                check_classes(name, head, part, split)
+
+    def _check_metrics(self, evaluator: Any, dataset: Dataset) -> None:
+        for metric in evaluator.metrics:
+            void = getattr(metric, 'ignore_index', None)
+            for part in iter_datasets(dataset):
+                if void is not None and void != part.ignore_index:
+                    raise ValueError(
+                        f'{type(metric).__name__} has ignore_index={void}, the data set has '
+                        f'ignore_index={part.ignore_index}: pixels without a class would be '
+                        'scored. Set both to the same value.'
+                    )
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Returns the segmentor inside wrappers for distribution and test-time augmentation."""
+    while isinstance(inner := getattr(model, 'module', None), nn.Module):
+        model = inner
+    return model
+
+
+def iter_heads(model: nn.Module) -> Iterator[tuple[str, BaseDecodeHead]]:
+    """Yields the config name and the module of each head; a cascade or a list has several."""
+    for name in ('decode_head', 'auxiliary_head'):
+        found = getattr(model, name, None)
+        several = isinstance(found, nn.ModuleList)
+        for index, head in enumerate(found if isinstance(found, nn.ModuleList) else [found]):
+            if isinstance(head, BaseDecodeHead):
+                yield f'{name}[{index}]' if several else name, head
+
+
+def iter_datasets(dataset: Any) -> Iterator[BaseSegDataset]:
+    """Yields the segmentation data sets inside concatenation and repetition."""
+    for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
+        if inner is not None:
+            yield from iter_datasets(inner)
+    if isinstance(dataset, BaseSegDataset):
+        yield dataset
+
+
+def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> None:
+    """Raises `ValueError` where `head` expects other maps than the backbone makes."""
+    single = head.input_transform is None
+    indices = [head.in_index] if single else list(head.in_index)
+    if any(not -len(channels) <= index < len(channels) for index in indices):
+        raise ValueError(
+            f'{name}.in_index={head.in_index} asks for a map that does not exist: the backbone '
+            f'makes {len(channels)}, numbered 0..{len(channels) - 1}.'
+        )
+    offered = [channels[index] for index in indices]
+    wanted: int | Sequence[int] = head.in_channels
+    if head.input_transform == 'resize_concat':
+        fits = wanted == sum(offered)
+    else:
+        fits = offered == ([wanted] if isinstance(wanted, int) else list(wanted))
+    if not fits:
+        raise ValueError(
+            f'{name}.in_channels={wanted} does not fit the backbone: its out_channels are '
+            f'{list(channels)}, of which {name} takes number {head.in_index}. Set '
+            f'{name}.in_channels={offered[0] if single else offered}.'
+        )
+
+
+def check_classes(name: str, head: BaseDecodeHead, dataset: BaseSegDataset, split: str) -> None:
+    """Raises `ValueError` where head and data set differ in classes or in `ignore_index`."""
+    classes = dataset.metainfo.get('classes') or ()
+    if classes and head.num_classes != len(classes):
+        shown = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
+        raise ValueError(
+            f'{name}.num_classes={head.num_classes}, but the {split} data set has {len(classes)} '
+            f'classes ({shown}). Set num_classes={len(classes)} in every head, or correct '
+            'metainfo.classes.'
+        )
+    if head.ignore_index is not None and head.ignore_index != dataset.ignore_index:
+        raise ValueError(
+            f'{name}.ignore_index={head.ignore_index}, but the {split} data set has ignore_index='
+            f'{dataset.ignore_index}: pixels without a class would be trained as one, or fail '
+            'as an index out of range. Set both to the same value.'
+        )
+
+
+def check_void(dataset: BaseSegDataset, split: str) -> None:
+    """Raises `ValueError` where loading writes another void value than `ignore_index`."""
+    writes_void = dataset.reduce_zero_label or dataset.label_map is not None
+    if writes_void and dataset.ignore_index != _LOADED_VOID:
+        reason = 'reduce_zero_label=True' if dataset.reduce_zero_label else 'a choice of classes'
+        raise ValueError(
+            f'The {split} data set has ignore_index={dataset.ignore_index} together with {reason}, '
+            f'which writes {_LOADED_VOID} for pixels without a class. Set ignore_index='
+            f'{_LOADED_VOID} in data sets, heads and metric.'
+        )

@@ -1,0 +1,154 @@
+"""Segmentation data sets that are checked before anything is trained on them.
+
+The checks sit in the data set itself, not in our tools: whoever builds it - our `tools/train.py`,
+mmsegmentation's own, a notebook - meets the same message. Three stages, each as cheap as its use:
+
+* when it is built: the folders, the file endings, a mask for every image (one listing per folder),
+  and the values of some masks, spread evenly (`scan_masks`);
+* for every sample that is loaded: its label values and its size. A sampled scan can miss the one
+  bad mask; this cannot, and costs well below a millisecond beside decoding and augmenting.
+
+Whether model and data agree is the business of `SegCheckHook`.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from mmengine.registry import DATASETS
+from mmseg.datasets import ADE20KDataset, BaseSegDataset
+from mmseg.structures import SegDataSample
+
+from ..datasets import CLASSES, PALETTE, write_demo_dataset
+from ..datasets.folder_checks import (
+    LabelRule,
+    check_folders,
+    check_found,
+    check_masks,
+    check_pairs,
+    describe_wrong_values,
+)
+
+# The contract of all backbones here: smaller inputs have no map at stride 32.
+_MIN_SIZE = 32
+
+
+@DATASETS.register_module()
+class CheckedSegDataset(BaseSegDataset):
+    """A folder of images and a folder of masks; classes and palette from `metainfo`.
+
+    Takes all arguments of mmseg's `BaseSegDataset`. Where `backend_args` names remote storage, only
+    loaded samples are checked.
+
+    Args:
+        scan_masks: How many masks to open when the data set is built; None opens all.
+        options: Arguments of `BaseSegDataset`.
+
+    Raises:
+        ValueError: What is missing or wrong, where, and what to do.
+    """
+
+    SOURCE: ClassVar[str] = ''
+
+    def __init__(self, *, scan_masks: int | None = 64, **options: Any) -> None:
+        self.scan_masks = scan_masks
+        super().__init__(**options)
+        if self.metainfo.get('classes') is None:
+            raise ValueError(
+                f'{type(self).__name__} needs the names of the classes: set '
+                "metainfo=dict(classes=('...', ...), palette=[[r, g, b], ...]) in the config."
+            )
+
+    def load_data_list(self) -> list[dict]:
+        """Lists the samples after checking the folders, then checks pairs and masks."""
+        if self.backend_args is not None:
+            return list(super().load_data_list())
+        prefixes = {'img_path': self.img_suffix, 'seg_map_path': self.seg_map_suffix}
+        folders = {self.data_prefix[key]: end for key, end in prefixes.items() if self._has(key)}
+        check_folders(self.data_root, list(folders), list(folders.values()), self.SOURCE)
+        samples = list(super().load_data_list())
+        check_found(self.data_prefix['img_path'], self.img_suffix, len(samples))
+        check_samples(self, samples, self.scan_masks)
+        return samples
+
+    def prepare_data(self, idx: int) -> Any:
+        """Loads and transforms sample `idx`, then checks what came out."""
+        sample = super().prepare_data(idx)
+        if sample is not None:
+            self._check_loaded(sample)
+        return sample
+
+    def _has(self, key: str) -> bool:
+        return bool(self.data_prefix.get(key))
+
+    def _check_loaded(self, sample: dict) -> None:
+        truth, image = sample.get('data_samples'), sample.get('inputs')
+        # Test-time augmentation hands over lists; those masks were loaded the same way before.
+        if not isinstance(truth, SegDataSample) or not isinstance(image, torch.Tensor):
+            return
+        height, width = image.shape[-2:]
+        if min(height, width) < _MIN_SIZE:
+            raise ValueError(
+                f'The image {truth.img_path} reaches the model with {height}x{width} pixels; at '
+                f'least {_MIN_SIZE}x{_MIN_SIZE} are needed. Remove it from the data set, or '
+                'enlarge images in the pipeline (Resize, RandomResize).'
+            )
+        if 'gt_sem_seg' not in truth:
+            return
+        labels = truth.gt_sem_seg.data
+        if labels.dim() != 3 or labels.shape[0] != 1:
+            raise ValueError(
+                f'The mask {truth.seg_map_path} loads as {tuple(labels.shape)} instead of one '
+                'class index per pixel: convert colours to indices first.'
+            )
+        wrong = labels[(labels >= len(self.metainfo['classes'])) & (labels != self.ignore_index)]
+        if wrong.numel():
+            # As they stand in the file: loading has moved them down by one.
+            values = [int(value) + int(self.reduce_zero_label) for value in wrong.unique()]
+            raise ValueError(describe_wrong_values(truth.seg_map_path, values, label_rule(self)))
+
+
+@DATASETS.register_module()
+class CheckedADE20KDataset(CheckedSegDataset):
+    """ADE20K, scene parsing challenge: 150 classes, label 0 is "other" and is ignored."""
+
+    METAINFO: ClassVar[dict] = ADE20KDataset.METAINFO
+    SOURCE: ClassVar[str] = (
+        'ADE20K comes from the MIT Scene Parsing Challenge 2016: download '
+        'ADEChallengeData2016.zip (about 1 GB) from http://sceneparsing.csail.mit.edu, accept its '
+        'terms of use, and unpack it into data/ade.'
+    )
+
+    def __init__(self, *, reduce_zero_label: bool = True, **options: Any) -> None:
+        super().__init__(reduce_zero_label=reduce_zero_label, **options)
+
+
+@DATASETS.register_module()
+class DemoSegDataset(CheckedSegDataset):
+    """The embedded street scenes, written into `data_root` the first time they are needed."""
+
+    METAINFO: ClassVar[dict] = {'classes': CLASSES, 'palette': [list(rgb) for rgb in PALETTE]}
+
+    def __init__(self, *, img_suffix: str = '.png', **options: Any) -> None:
+        super().__init__(img_suffix=img_suffix, **options)
+
+    def load_data_list(self) -> list[dict]:
+        """Writes the scenes if `data_root` does not hold them, then lists them."""
+        if self.data_root is None:
+            raise ValueError("DemoSegDataset needs data_root, e.g. data_root='data/demo'.")
+        write_demo_dataset(self.data_root)
+        return super().load_data_list()
+
+
+def label_rule(dataset: BaseSegDataset) -> LabelRule:
+    """Returns which values the mask files of `dataset` may hold."""
+    # With a choice of classes, the files still hold all of the original ones.
+    names = dataset.label_map or dataset.metainfo['classes']
+    return LabelRule(len(names), dataset.ignore_index, dataset.reduce_zero_label)
+
+
+def check_samples(dataset: BaseSegDataset, samples: list[dict], limit: int | None) -> None:
+    """Checks that all `samples` have masks and that up to `limit` masks fit the classes."""
+    pairs = [(one['img_path'], one['seg_map_path']) for one in samples if 'seg_map_path' in one]
+    check_pairs(pairs)
+    if dataset.metainfo.get('classes') is not None:
+        check_masks(pairs, label_rule(dataset), limit)
