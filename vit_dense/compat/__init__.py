@@ -5,10 +5,11 @@
 | `mmcv_ext`        | `mmcv-lite` has no compiled `mmcv._ext`, so mmseg and mmdet do not import  |
 | `safe_load`       | torch >= 2.6 refuses the files that mmengine writes; none is ever trusted  |
 | `plain_history`   | checkpoints hold mmengine's own classes where plain numbers would do       |
-| `config_packages` | `_base_ = 'vit_dense::...'`, and `mmseg::` beside the maintained forks     |
+| `config_packages` | `_base_ = 'mmseg::...'` beside the maintained forks; our row in the table  |
+| `own_configs`     | `_base_ = 'vit_dense::...'` without a folder and without a registry scope  |
 """
 
-from . import config_packages, mmcv_ext, safe_load
+from . import config_packages, mmcv_ext, own_configs, safe_load
 from .plain_history import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -22,3 +23,4 @@ def apply() -> None:
     mmcv_ext.install()
     safe_load.install()
     config_packages.install()
+    own_configs.install()
