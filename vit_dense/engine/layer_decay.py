@@ -122,6 +122,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict[str, Any]], module: nn.Module, **_: Any) -> None:
         """Append the parameter groups of `module` to `params` and log them as a table."""
         places = _find_places(module)
+        holders = {path.split('.')[0] for path, _, _ in _layered(module)}
         kinds = dict(_decay_kinds(module))
         rows: dict[tuple[str, float], list[tuple[nn.Parameter, float]]] = {}
         groups: dict[tuple[float, float], dict[str, Any]] = {}
@@ -134,7 +135,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if not parameter.requires_grad:
                 frozen += 1
                 continue
-            place = places.get(id(parameter), _Place(name.split('.')[0], 0))
+            place = places.get(id(parameter), _Place(_part_label(name, holders), 0))
             scale, decay = self._factors(place, kinds[id(parameter)], key)
             group = groups.setdefault(
                 (scale, decay),
@@ -183,7 +184,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             'embeddings)',
             f'{head} {"parameters":>11}',
         ]
-        for (label, scale), members in rows.items():
+        # From the input upwards; the sort is stable, so equal rates keep the model's order.
+        for (label, scale), members in sorted(rows.items(), key=lambda row: row[0][1]):
             decays = ' / '.join(f'{wd:g}' for wd in sorted({wd for _, wd in members}, reverse=True))
             count = sum(parameter.numel() for parameter, _ in members)
             lines.append(
@@ -257,6 +259,12 @@ def _label(layer: int, top: int) -> str:
     if layer == 0:
         return 'embeddings'
     return 'final norm' if layer == top else f'block {layer - 1}'
+
+
+def _part_label(name: str, holders: set[str]) -> str:
+    """The model's part that a parameter outside every ViT belongs to."""
+    part = name.split('.')[0]
+    return f'{part} around the ViT' if part in holders else part
 
 
 def _decay_kinds(model: nn.Module) -> Iterator[tuple[int, str]]:
