@@ -1,0 +1,210 @@
+"""Every config file: parses, builds, is short, is reachable, and says what its recipe says."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+
+import vit_dense.segmentation  # noqa: F401 - registers what the configs name
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+BASES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' in path.parts)
+MAX_LINES = 60
+# {model}_{head}_{batch}-{schedule}_{dataset}-{size}
+NAME = re.compile(r'[a-z0-9-]+_[a-z0-9]+_\d+xb\d+-[a-z0-9-]+_[a-z0-9]+-\d+x\d+')
+GREY_LEVELS = 255.0
+SLIDE = {'mode': 'slide', 'crop_size': (512, 512), 'stride': (341, 341)}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(CONFIGS).with_suffix('').as_posix()
+
+
+each_leaf = pytest.mark.parametrize('path', LEAVES, ids=name_of)
+
+
+@pytest.fixture(autouse=True)
+def in_mmseg() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+def bases_of(path: Path) -> list[Path]:
+    for statement in ast.parse(path.read_text()).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == '_base_':
+            named = ast.literal_eval(statement.value)
+            return [path.parent / base for base in ([named] if isinstance(named, str) else named)]
+    return []
+
+
+def test_what_must_exist() -> None:
+    names = {name_of(path) for path in LEAVES}
+    assert {'vit_upernet_ade20k', 'vit_upernet_camvid', 'vit_upernet_demo'} <= names
+    for weights, sizes in {'deit': 'tsb', 'augreg': 'tsbl', 'dinov2': 'sbl'}.items():
+        for size in sizes:
+            leaf = f'vit-adapter-{size}-{weights}_upernet_8xb2-160k_ade20k-512x512'
+            assert f'vit_adapter/{leaf}' in names
+    assert any(name.startswith('vitdet/') for name in names)
+    assert any('frozen' in name for name in names)
+
+
+def test_every_base_exists_and_is_used() -> None:
+    used = {base.resolve() for path in LEAVES + BASES for base in bases_of(path)}
+    assert all(base.is_file() for base in used), used
+    assert not set(BASES) - used, 'a base that no config reaches'
+
+
+@each_leaf
+def test_leaf_is_short_and_well_named(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+    assert bases_of(path), 'a leaf inherits everything that it does not change'
+    if path.parent != CONFIGS:
+        assert NAME.fullmatch(path.stem), path.stem
+
+
+@each_leaf
+def test_model_builds_and_agrees_with_itself(path: Path) -> None:
+    config = Config.fromfile(path)
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    channels = list(model.backbone.out_channels)
+    assert list(model.decode_head.in_channels) == channels
+    assert model.auxiliary_head.in_channels == channels[model.auxiliary_head.in_index]
+    assert model.decode_head.num_classes == model.auxiliary_head.num_classes == config.num_classes
+    assert tuple(config.model.data_preprocessor.size) == tuple(config.crop_size)
+
+
+@each_leaf
+def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
+    config = Config.fromfile(path, import_custom_modules=False)
+    vit = config.model.backbone.vit
+    weights = timm.get_pretrained_cfg(vit.model_name)
+    assert weights is not None
+    if vit.pretrained:
+        assert weights.has_weights
+    preprocessor = config.model.data_preprocessor
+    for values, expected in ((preprocessor.mean, weights.mean), (preprocessor.std, weights.std)):
+        assert list(values) == pytest.approx([GREY_LEVELS * value for value in expected], abs=1e-2)
+
+
+@each_leaf
+def test_schedule_is_whole(path: Path) -> None:
+    config = Config.fromfile(path, import_custom_modules=False)
+    warm_up, decay = config.param_scheduler
+    assert (warm_up.type, decay.type) == ('LinearLR', 'PolyLR')
+    assert warm_up.begin == 0
+    assert warm_up.end == decay.begin
+    assert decay.end == config.train_cfg.max_iters
+    assert config.train_cfg.max_iters % config.train_cfg.val_interval == 0
+    assert config.default_hooks.checkpoint.interval == config.train_cfg.val_interval
+    assert config.default_hooks.checkpoint.save_best == 'mIoU'
+    assert config.optim_wrapper.constructor == 'LayerDecayOptimWrapperConstructor'
+
+
+@each_leaf
+def test_data_is_complete_and_transforms_exist(path: Path) -> None:
+    config = Config.fromfile(path)
+    for pipeline in (config.train_pipeline, config.test_pipeline, config.tta_pipeline):
+        Compose(pipeline)
+    train, val, test = (config[f'{split}_dataloader'] for split in ('train', 'val', 'test'))
+    assert train.dataset.pipeline == config.train_pipeline
+    assert val.dataset.pipeline == config.test_pipeline
+    assert val == test
+    assert config.tta_model.type == 'SegTTAModel'
+    assert config.default_scope == 'mmseg'
+    assert config.custom_imports['imports'] == ['vit_dense.segmentation']
+
+
+# lr, weight decay, layer decay, drop path, deform heads, deform ratio, width
+RECIPES: dict[str, tuple[Any, ...]] = {
+    'vit-adapter-t-deit': (1.2e-4, 0.01, 0.95, 0.1, 6, 1.0, 192),
+    'vit-adapter-t-augreg': (1.2e-4, 0.01, 0.95, 0.1, 6, 1.0, 192),
+    'vit-adapter-s-deit': (6e-5, 0.01, 0.95, 0.2, 6, 1.0, 384),
+    'vit-adapter-s-augreg': (6e-5, 0.01, 0.95, 0.2, 6, 1.0, 384),
+    'vit-adapter-s-dinov2': (6e-5, 0.05, 0.7, 0.2, 6, 1.0, 384),
+    'vit-adapter-b-deit': (6e-5, 0.01, 0.95, 0.3, 12, 0.5, 768),
+    'vit-adapter-b-augreg': (6e-5, 0.01, 0.95, 0.3, 12, 0.5, 768),
+    'vit-adapter-b-dinov2': (6e-5, 0.05, 0.7, 0.3, 12, 0.5, 768),
+    'vit-adapter-l-augreg': (2e-5, 0.05, 0.95, 0.4, 16, 0.5, 1024),
+    'vit-adapter-l-dinov2': (6e-5, 0.05, 0.8, 0.4, 16, 0.5, 1024),
+}
+
+
+@pytest.mark.parametrize('model', RECIPES)
+def test_recipe(model: str) -> None:
+    path = CONFIGS / 'vit_adapter' / f'{model}_upernet_8xb2-160k_ade20k-512x512.py'
+    config = Config.fromfile(path, import_custom_modules=False)
+    wrapper, backbone = config.optim_wrapper, config.model.backbone
+    assert (
+        wrapper.optimizer.lr,
+        wrapper.optimizer.weight_decay,
+        wrapper.paramwise_cfg.layer_decay_rate,
+        backbone.vit.drop_path_rate,
+        backbone.deform_num_heads,
+        backbone.deform_ratio,
+        config.model.decode_head.in_channels[0],
+    ) == RECIPES[model]
+    assert wrapper.optimizer.type == 'AdamW'
+    assert tuple(wrapper.optimizer.betas) == (0.9, 0.999)
+    assert backbone.vit_feature_source == 'stages', 'what the segmentation releases add'
+    assert config.param_scheduler[0].end == 1500
+    assert config.param_scheduler[1].power == 1.0
+    assert config.train_cfg.max_iters == 160_000
+    assert config.model.test_cfg == SLIDE
+    assert config.auto_scale_lr == {'enable': False, 'base_batch_size': 16}
+    assert config.train_dataloader.batch_size == 2, 'on eight processes'
+
+
+def test_flagship_is_what_its_systematic_name_says() -> None:
+    flagship = Config.fromfile(CONFIGS / 'vit_upernet_ade20k.py', import_custom_modules=False)
+    leaf = CONFIGS / 'vit_adapter/vit-adapter-b-augreg_upernet_8xb2-160k_ade20k-512x512.py'
+    assert flagship.to_dict() == Config.fromfile(leaf, import_custom_modules=False).to_dict()
+    vit = flagship.model.backbone.vit
+    assert vit.model_name == 'vit_base_patch16_224.augreg_in21k_ft_in1k'
+
+
+def test_accumulation_takes_the_same_number_of_updates() -> None:
+    flagship = Config.fromfile(CONFIGS / 'vit_upernet_ade20k.py', import_custom_modules=False)
+    (path,) = CONFIGS.rglob('*accum4*.py')
+    config = Config.fromfile(path, import_custom_modules=False)
+    counts = config.optim_wrapper.accumulative_counts
+    assert config.train_dataloader.batch_size * counts == flagship.auto_scale_lr.base_batch_size
+    assert config.train_cfg.max_iters == counts * flagship.train_cfg.max_iters
+    for own, theirs in zip(config.param_scheduler, flagship.param_scheduler, strict=True):
+        assert own.end == counts * theirs.end
+
+
+def test_frozen_leaf_trains_nothing_of_the_vit() -> None:
+    (path,) = CONFIGS.rglob('*frozen*.py')
+    with torch.device('meta'):
+        model = MODELS.build(Config.fromfile(path).model)
+    assert not any(p.requires_grad for p in model.backbone.vit.parameters())
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert any(name.startswith('backbone.') for name in trained)
+    assert any(name.startswith('decode_head.') for name in trained)
+    patch = model.backbone.vit.patch_size
+    assert patch == 14, "DINOv2's own patches: resized kernels would need training"
+    assert all(edge % patch == 0 for edge in model.data_preprocessor.size)
+
+
+def test_own_data_set_needs_one_list_of_classes() -> None:
+    text = (CONFIGS / 'vit_upernet_custom.py').read_text()
+    classes, palette = ('a', 'b', 'c'), [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    text = re.sub(r'classes = \(.*\)', f'classes = {classes}', text)
+    text = re.sub(r'palette = \[.*\]', f'palette = {palette}', text)
+    text = text.replace("'./vit_upernet_ade20k.py'", "'vit_dense::vit_upernet_ade20k.py'")
+    config = Config.fromstring(text, '.py')
+    assert config.model.decode_head.num_classes == 3
+    assert config.model.auxiliary_head.num_classes == 3
+    for split in ('train', 'val', 'test'):
+        assert config[f'{split}_dataloader'].dataset.metainfo.classes == classes
