@@ -10,6 +10,7 @@ import contextlib
 import copy
 import inspect
 import io
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .names import from_google, from_openmmlab, is_google, strip_wrappers
 __all__ = ['ConversionError', 'to_timm_names']
 
 _KERNEL = re.compile(r'(?:^|\.)(?:patch_embed\.proj|conv1|patchifier\.proj)\.weight$')
+_RGB = 3
 _TABLE = 'relative_position_bias_table'
 _SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
 
@@ -51,7 +53,7 @@ def to_timm_names(
     if is_google(tensors):
         return from_google(tensors), '', 0
     tensors, prefix, outside = strip_wrappers(tensors)
-    tensors = _share_out_table(from_openmmlab(tensors), model)
+    tensors = _share_out_table(_unflatten(from_openmmlab(tensors), model), model)
     # BEiT's filter resizes positions unconditionally; the others leave them alone in the view.
     guarded = not type(model).__module__.endswith('.beit')
     positions = None if guarded else tensors.pop('pos_embed', None)
@@ -112,6 +114,20 @@ def _shallow(module: nn.Module) -> nn.Module:
     twin.__dict__['_parameters'] = dict(module._parameters)
     twin.__dict__['_modules'] = dict(module._modules)
     return twin
+
+
+def _unflatten(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Shape a linear patch projection (C, in_chans * p * p) as a kernel (C, in_chans, p, p)."""
+    name = 'patch_embed.proj.weight'
+    kernel, target = tensors.get(name), model.state_dict().get(name)
+    if kernel is None or kernel.ndim != 2 or target is None or target.ndim != 4:
+        return tensors
+    for channels in dict.fromkeys((int(target.shape[1]), _RGB)):
+        area, rest = divmod(int(kernel.shape[1]), channels)
+        side = math.isqrt(area)
+        if rest == 0 and side * side == area:
+            return tensors | {name: kernel.reshape(-1, channels, side, side)}
+    return tensors
 
 
 def _share_out_table(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -12,10 +12,13 @@ __all__ = ['Anatomy', 'depth_of', 'explain']
 _FAMILIES = (
     ('a released ViT-Adapter or ViT-CoMer', r'(?:^|\.)(?:spm\.stem|interactions\.\d+)\.'),
     ('a ResNet', r'(?:^|\.)layer1\.0\.conv1\.'),
-    ('a Swin Transformer', r'(?:^|\.)(?:layers|stages)\.\d+\.blocks\.\d+\.(?:attn|norm1)\.'),
-    ('a ConvNeXt', r'(?:conv_dw|dwconv|depthwise_conv)\.weight$'),
-    ('a hierarchical transformer (PVT, SegFormer)', r'(?:^|\.)patch_embed(?:s\.\d|[1-4])\.'),
     ('an EfficientNet or MobileNet', r'(?:^|\.)conv_stem\.'),
+    ('a Swin Transformer', r'(?:layers|stages)\.\d+\.blocks\.\d+\.attn\.(?:qkv|w_msa)\.'),
+    ('a ConvNeXt', r'stages\.\d+\.(?:blocks\.)?\d+\.(?:conv_dw|dwconv|depthwise_conv)\.'),
+    (
+        'a hierarchical transformer (PVT, SegFormer)',
+        r'(?:^|\.)(?:patch_embed(?:s\.\d|[1-4])|stages\.\d+\.blocks\.\d+)\.',
+    ),
     ('a ViT of the transformers library', r'(?:^|\.)encoder\.layer\.\d+\.'),
     ('a Segment Anything encoder', r'\.rel_pos_h$'),
     ('a DINOv3', r'(?:^|\.)storage_tokens$'),

@@ -24,6 +24,9 @@ _LEFT_BEHIND = re.compile(
     r'|decoder_\w+|mask_token|dino_head|ibot_head|projectors?|neck|rope)(?:[./]|$)'
     r'|relative_position_index$'
 )
+# What no encoder can do without, or have too much of, and still be the same function.
+_ESSENTIAL = re.compile(r'^(?:blocks|patch_embed|norm_pre|rel_pos_bias)\.|^pos_embed$')
+_LAYER_SCALE = re.compile(r'\.(?:ls[12]\.gamma|gamma_[12])$')
 
 
 def load_vit_weights(
@@ -45,8 +48,9 @@ def load_vit_weights(
     Args:
         model: A timm ViT module, normally built with `num_classes=0`.
         source: Local file (see `read_checkpoint`), or a state dict.
-        min_matched: Share of the model's parameters, in [0, 1], that must come from the file. 0
-            accepts any share and another depth; a wrong shape is an error in any case.
+        min_matched: Share of the model's parameters, in [0, 1], that must come from the file.
+            Above 0, blocks, positions and patch embedding must also agree part by part; 0 takes
+            whatever fits, another depth too. A wrong shape is an error in any case.
         antialias: Low-pass when a grid or kernel shrinks, as timm does; the released ViT-Adapter
             weights were trained without.
         resize_patch: Whether a patch kernel of another size is resized or refused.
@@ -79,7 +83,7 @@ def load_vit_weights(
     except (ConversionError, ValueError) as error:
         raise _mismatch(report, anatomy, model, str(error)) from error
     fitting = _sort_out(state, model, report)
-    reason = _reason_to_refuse(report, state, model, min_matched, resize_patch)
+    reason = _reason_to_refuse(report, model, min_matched, resize_patch)
     if reason:
         raise _mismatch(report, anatomy, model, reason)
     with torch.no_grad():
@@ -150,7 +154,6 @@ def _left_behind(name: str, expected: Mapping[str, Tensor]) -> bool:
 
 def _reason_to_refuse(
     report: LoadReport,
-    state: dict[str, Tensor],
     model: nn.Module,
     min_matched: float,
     resize_patch: bool,
@@ -158,18 +161,33 @@ def _reason_to_refuse(
     """Why these weights must not be loaded; empty if they may."""
     total = len(report.loaded) + len(report.missing) + len(report.mismatched)
     share = f'{len(report.loaded)} of {total} tensors = {report.matched:.1%} of the parameters'
-    in_file, in_model = depth_of(state), depth_of(model.state_dict())
     if report.mismatched:
         return f'{len(report.mismatched)} tensors have another shape; {share} fit'
     if report.matched < min_matched or not report.loaded:
         return f'{share} fit, at least {min_matched:.0%} must (min_matched)'
-    # A block more or less can pass the share, yet is another network.
-    if min_matched > 0 and in_file != in_model:
-        return f'it has {in_file} blocks and the model {in_model}; {share} fit'
+    # Few parameters, yet another network: a block, LayerScale, a bias, the positions.
+    parts = _foreign_parts(report, model) if min_matched > 0 else []
+    if parts:
+        return f'{share} fit, but the networks differ in {shorten(parts)}'
     kernel = report.resized.get('patch_embed.proj.weight', '')
     if not resize_patch and 'kernel' in kernel:
         return f'its patch_size differs ({kernel}) and resizing is switched off (resize_patch)'
     return ''
+
+
+def _foreign_parts(report: LoadReport, model: nn.Module) -> list[str]:
+    """Names that make file and model different functions, however few parameters they hold.
+
+    A LayerScale that the file lacks is none where the model's is 1 everywhere: the recipes of
+    ViT-Adapter fine-tune DeiT so.
+    """
+    own = model.state_dict()
+    return [
+        name
+        for name in [*report.missing, *report.unexpected]
+        if _ESSENTIAL.match(name)
+        and not (name in own and _LAYER_SCALE.search(name) and bool((own[name] == 1).all()))
+    ]
 
 
 def _mismatch(

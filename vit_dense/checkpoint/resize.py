@@ -17,7 +17,6 @@ from torch import Tensor, nn
 __all__ = ['fit_kernel', 'fit_line_tables', 'fit_positions']
 
 _KERNEL = 'patch_embed.proj.weight'
-_RGB = 3
 
 
 def fit_positions(
@@ -86,7 +85,7 @@ def fit_kernel(state: dict[str, Tensor], model: nn.Module, *, antialias: bool) -
     timm's pseudo-inverse resize, which keeps the response to resized patches (FlexiViT, eq. 3).
 
     Args:
-        state: Tensors under timm's names; the kernel (C, in_chans, p, p) or flattened (C, n).
+        state: Tensors under timm's names; the kernel (C, in_chans, p, p).
         model: The timm model.
         antialias: Passed to the resize.
 
@@ -95,11 +94,7 @@ def fit_kernel(state: dict[str, Tensor], model: nn.Module, *, antialias: bool) -
     """
     kernel = state.get(_KERNEL)
     target = getattr(getattr(getattr(model, 'patch_embed', None), 'proj', None), 'weight', None)
-    if kernel is None or target is None or target.ndim != 4:
-        return ''
-    if kernel.ndim == 2:
-        kernel = _unflatten(kernel, int(target.shape[1]))
-    if kernel.ndim != 4:
+    if kernel is None or kernel.ndim != 4 or target is None or target.ndim != 4:
         return ''
     notes = []
     old_channels, new_channels = int(kernel.shape[1]), int(target.shape[1])
@@ -183,16 +178,6 @@ def _fit_slots(prefix: Tensor, slots: int, state: dict[str, Tensor]) -> Tensor:
         zeros = prefix.new_zeros(1, slots - prefix.shape[1], prefix.shape[2])
         return torch.cat([prefix, zeros], dim=1)
     return prefix[:, :slots]
-
-
-def _unflatten(kernel: Tensor, in_chans: int) -> Tensor:
-    """A linear patch projection (C, in_chans * p * p) as a kernel (C, in_chans, p, p)."""
-    for channels in dict.fromkeys((in_chans, _RGB)):
-        area, rest = divmod(int(kernel.shape[1]), channels)
-        side = math.isqrt(area)
-        if rest == 0 and side * side == area:
-            return kernel.reshape(kernel.shape[0], channels, side, side)
-    return kernel
 
 
 def _arrow(what: str, old: tuple[int, ...] | list[int], new: tuple[int, ...] | list[int]) -> str:
