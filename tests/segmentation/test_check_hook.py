@@ -1,0 +1,141 @@
+"""Model against data against metric: every contradiction is told before the first iteration."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS
+from mmseg.evaluation import IoUMetric
+from mmseg.models import FCNHead, UPerHead
+from torch import nn
+
+from vit_dense.segmentation import SegCheckHook
+
+Make = Callable[..., dict[str, Any]]
+CHANNELS = [8, 16, 24, 32]
+
+
+class Segmentor(nn.Module):
+    """The parts of a segmentor that the hook looks at."""
+
+    def __init__(self, decode_head: nn.Module, auxiliary_head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone = nn.Identity()
+        self.backbone.out_channels = CHANNELS
+        self.decode_head = decode_head
+        if auxiliary_head is not None:
+            self.auxiliary_head = auxiliary_head
+
+
+def uper(in_channels: list[int], **changes: Any) -> UPerHead:
+    options = dict(in_index=[0, 1, 2, 3], channels=4, num_classes=3, **changes)
+    return UPerHead(in_channels=in_channels, **options)
+
+
+def fcn(in_channels: int, in_index: int = 2, **changes: Any) -> FCNHead:
+    options = {'channels': 4, 'num_convs': 1, 'num_classes': 3}
+    return FCNHead(in_channels=in_channels, in_index=in_index, **{**options, **changes})
+
+
+def runner(model: nn.Module, dataset: Any = None, metric: Any = None) -> SimpleNamespace:
+    loader = SimpleNamespace(dataset=dataset)
+    return SimpleNamespace(
+        model=model,
+        iter=0,
+        val_loop=object(),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        test_dataloader=loader,
+        val_evaluator=SimpleNamespace(metrics=[metric or IoUMetric()]),
+        test_evaluator=SimpleNamespace(metrics=[metric or IoUMetric()]),
+    )
+
+
+def build(config: dict[str, Any]) -> Any:
+    with DATASETS.switch_scope_and_registry('mmseg') as registry:
+        return registry.build(config)
+
+
+def test_fitting_channels_pass() -> None:
+    model = Segmentor(uper(CHANNELS), fcn(24))
+    SegCheckHook().before_run(runner(model))
+    SegCheckHook().before_run(runner(SimpleNamespace(module=model)))
+    concat = fcn([8, 32], [0, 3], input_transform='resize_concat')
+    SegCheckHook().before_run(runner(Segmentor(concat)))
+
+
+def test_channels_of_a_multi_level_head() -> None:
+    with pytest.raises(ValueError, match=r'decode_head\.in_channels=\[8, 8, 8, 8\]') as error:
+        SegCheckHook().before_run(runner(Segmentor(uper([8] * 4))))
+    assert 'Set decode_head.in_channels=[8, 16, 24, 32]' in str(error.value)
+
+
+def test_channels_of_the_auxiliary_heads() -> None:
+    with pytest.raises(ValueError, match=r'Set auxiliary_head\.in_channels=24'):
+        SegCheckHook().before_run(runner(Segmentor(uper(CHANNELS), fcn(768))))
+    several = nn.ModuleList([fcn(24), fcn(9, 1)])
+    with pytest.raises(ValueError, match=r'Set auxiliary_head\[1\]\.in_channels=16'):
+        SegCheckHook().before_run(runner(Segmentor(uper(CHANNELS), several)))
+
+
+def test_map_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match=r'auxiliary_head\.in_index=4.*makes 4'):
+        SegCheckHook().before_run(runner(Segmentor(uper(CHANNELS), fcn(24, 4))))
+
+
+def test_a_neck_or_a_foreign_backbone_is_left_alone() -> None:
+    model = Segmentor(uper([8] * 4))
+    model.neck = nn.Identity()
+    SegCheckHook().before_run(runner(model))
+    other = Segmentor(uper([8] * 4))
+    other.backbone = nn.Identity()
+    SegCheckHook().before_run(runner(other))
+
+
+@pytest.mark.parametrize('stage', ['before_train', 'before_val', 'before_test'])
+def test_number_of_classes(dataset_config: Make, stage: str) -> None:
+    hook, dataset = SegCheckHook(), build(dataset_config())
+    getattr(hook, stage)(runner(Segmentor(uper(CHANNELS), fcn(24)), dataset))
+    model = Segmentor(uper(CHANNELS), fcn(24, num_classes=150))
+    with pytest.raises(
+        ValueError, match=r'auxiliary_head\.num_classes=150.*has 3 classes'
+    ) as error:
+        getattr(hook, stage)(runner(model, dataset))
+    assert 'road, sky, car' in str(error.value)
+    assert 'num_classes=3' in str(error.value)
+
+
+def test_ignore_index_of_head_and_metric(dataset_config: Make) -> None:
+    dataset = build(dataset_config())
+    with pytest.raises(ValueError, match=r'decode_head\.ignore_index=0.*ignore_index=255'):
+        SegCheckHook().before_train(runner(Segmentor(uper(CHANNELS, ignore_index=0)), dataset))
+    metric = IoUMetric(ignore_index=254)
+    with pytest.raises(ValueError, match='IoUMetric has ignore_index=254'):
+        SegCheckHook().before_train(runner(Segmentor(uper(CHANNELS)), dataset, metric))
+
+
+def test_ignore_index_that_loading_does_not_write(dataset_config: Make) -> None:
+    config = dataset_config(ignore_index=7, reduce_zero_label=True, scan_masks=0)
+    with pytest.raises(ValueError, match=r'ignore_index=7 together with reduce_zero_label=True'):
+        SegCheckHook().before_train(runner(Segmentor(uper(CHANNELS)), build(config)))
+
+
+def test_data_sets_of_mmseg_and_wrappers_are_checked_too(
+    dataset_config: Make, data_root: Any
+) -> None:
+    inner = dataset_config(type='BaseSegDataset')
+    wrapped = build(
+        {
+            'type': 'ConcatDataset',
+            'datasets': [{'type': 'RepeatDataset', 'dataset': inner, 'times': 2}],
+        }
+    )
+    model = Segmentor(uper(CHANNELS))
+    SegCheckHook().before_train(runner(model, wrapped))
+    mask = str(data_root / 'annotations/training/0.png')
+    cv2.imwrite(mask, np.full((40, 48), 9, np.uint8))
+    with pytest.raises(ValueError, match='the value 9'):
+        SegCheckHook().before_train(runner(model, wrapped))
