@@ -40,10 +40,12 @@ MMCV_LITE = ['mmcv-lite>=2.1.0,<2.2']  # mmseg and mmdet refuse 2.2
 DEV = [
     'build',
     'mypy',
+    'packaging',
     'pytest',
     'ruff',
     'scikit-learn',  # the colour classifier that the demo is compared with
     'tensorboard',
+    'wheel',  # tests build the package without network
 ]
 
 
