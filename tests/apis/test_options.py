@@ -1,0 +1,218 @@
+"""Options of the tools become the config that mmengine runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from vit_dense.apis import evaluation, load_config, run_cleanly, training
+from vit_dense.apis.errors import user_message
+from vit_dense.datasets import DemoSpec
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """Configs that a runner would have been built from."""
+    seen: list[Config] = []
+
+    class Runner:
+        def train(self) -> None:
+            """Does nothing."""
+
+        def test(self) -> dict[str, float]:
+            return {'mIoU': 50.0}
+
+    def build(config: Config) -> Runner:
+        seen.append(config)
+        return Runner()
+
+    monkeypatch.setattr(training, 'build_runner', build)
+    monkeypatch.setattr(evaluation, 'build_runner', build)
+    return seen
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def wrapper(**settings: object) -> Config:
+    return Config({'optim_wrapper': {'type': 'OptimWrapper', **settings}})
+
+
+def test_work_dir_is_the_option_then_the_configs_then_the_name(tmp_path: Path) -> None:
+    plain = write(tmp_path / 'plain.py', 'a = 1')
+    named = write(tmp_path / 'named.py', "work_dir = 'mine'")
+    assert load_config(plain).work_dir == 'work_dirs/plain'
+    assert load_config(named).work_dir == 'mine'
+    assert load_config(named, work_dir='given').work_dir == 'given'
+
+
+def test_cfg_options_and_launcher_reach_the_config(tmp_path: Path) -> None:
+    path = write(tmp_path / 'a.py', 'model = dict(width=1, depth=2)')
+    config = load_config(path, cfg_options={'model.width': 5}, launcher='pytorch')
+    assert config.model == {'width': 5, 'depth': 2}
+    assert config.launcher == 'pytorch'
+
+
+def test_missing_config_names_its_neighbours(tmp_path: Path) -> None:
+    write(tmp_path / 'vit_upernet_demo.py', '')
+    with pytest.raises(ValueError, match=r'Config not found.*there are: vit_upernet_demo\.py'):
+        load_config(str(tmp_path / 'vit_uppernet_demo.py'))
+    with pytest.raises(ValueError, match='does not exist either'):
+        load_config(str(tmp_path / 'nowhere' / 'a.py'))
+
+
+def test_resume(built: list[Config], tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / 'iter_4.pth', '')
+    training.train_model(Config({'load_from': 'other'}), resume='auto')
+    training.train_model(Config(), resume=checkpoint)
+    training.train_model(Config({'resume': False, 'load_from': 'kept'}))
+    assert [(one.resume, one.load_from) for one in built] == [
+        (True, None),
+        (True, checkpoint),
+        (False, 'kept'),
+    ]
+    with pytest.raises(ValueError, match=r'resume from not found.*iter_4\.pth'):
+        training.train_model(Config(), resume=str(tmp_path / 'iter_5.pth'))
+
+
+def test_seed_and_deterministic(built: list[Config]) -> None:
+    training.train_model(Config(), seed=3, deterministic=True)
+    training.train_model(Config({'randomness': {'seed': 9}}))
+    assert [one.randomness for one in built] == [
+        {'seed': 3, 'deterministic': True},
+        {'seed': 9},
+    ]
+
+
+def test_amp_is_bfloat16_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    config = wrapper(clip_grad={'max_norm': 1})
+    training.enable_amp(config, 'bfloat16')
+    assert config.optim_wrapper == {
+        'type': 'AmpOptimWrapper',
+        'clip_grad': {'max_norm': 1},
+        'dtype': 'bfloat16',
+        'loss_scale': 1.0,
+    }
+    half = wrapper()
+    training.enable_amp(half, 'float16')
+    assert half.optim_wrapper.loss_scale == 'dynamic'
+    own = Config({'optim_wrapper': {'type': 'AmpOptimWrapper', 'dtype': 'float16'}})
+    training.enable_amp(own, 'bfloat16')
+    assert own.optim_wrapper.dtype == 'float16'
+    with pytest.raises(ValueError, match='DeepSpeed'):
+        training.enable_amp(Config({'optim_wrapper': {'type': 'DeepSpeed'}}), 'bfloat16')
+    with pytest.raises(ValueError, match="got 'int8'"):
+        training.enable_amp(wrapper(), 'int8')
+
+
+def test_amp_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(ValueError, match='--amp needs a GPU'):
+        training.enable_amp(wrapper(), 'bfloat16')
+
+
+def test_auto_scale_lr(built: list[Config]) -> None:
+    config = Config({'auto_scale_lr': {'enable': False, 'base_batch_size': 16}})
+    training.train_model(config, auto_scale_lr=True)
+    assert built[0].auto_scale_lr.enable is True
+    with pytest.raises(ValueError, match='base_batch_size=16'):
+        training.train_model(Config(), auto_scale_lr=True)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> str:
+    return write(tmp_path / 'best.pth', '')
+
+
+def test_evaluation_loads_the_checkpoint(built: list[Config], checkpoint: str) -> None:
+    metrics = evaluation.evaluate_model(Config({'resume': True}), checkpoint)
+    assert metrics == {'mIoU': 50.0}
+    assert (built[0].load_from, built[0].resume) == (checkpoint, False)
+    with pytest.raises(ValueError, match=r'Checkpoint not found: .*bets\.pth.*best\.pth'):
+        evaluation.evaluate_model(Config(), checkpoint.replace('best', 'bets'))
+
+
+def test_pictures_go_where_show_dir_says(built: list[Config], checkpoint: str) -> None:
+    ours = Config({'default_hooks': {'pictures': {'type': 'SegPicturesHook', 'count': 8}}})
+    evaluation.evaluate_model(ours, checkpoint, show_dir='shown')
+    assert built[0].default_hooks.pictures == {
+        'type': 'SegPicturesHook',
+        'count': None,
+        'folder': 'shown',
+    }
+    stock = Config({'default_scope': 'mmdet', 'visualizer': {'type': 'DetLocalVisualizer'}})
+    evaluation.evaluate_model(stock, checkpoint, show_dir='shown', show=True, wait_time=1)
+    assert built[1].visualizer.save_dir == 'shown'
+    hook = built[1].default_hooks.visualization
+    assert (hook.type, hook.draw, hook.show, hook.wait_time) == (
+        'DetVisualizationHook',
+        True,
+        True,
+        1,
+    )
+    with pytest.raises(ValueError, match='default_scope=None'):
+        evaluation.evaluate_model(Config(), checkpoint, show=True)
+
+
+def test_tta_wraps_the_model(built: list[Config], checkpoint: str) -> None:
+    config = Config(
+        {
+            'model': {'type': 'EncoderDecoder'},
+            'tta_model': {'type': 'SegTTAModel'},
+            'tta_pipeline': [{'type': 'TestTimeAug'}],
+            'test_dataloader': {'dataset': {'type': 'RepeatDataset', 'dataset': {'pipeline': []}}},
+        }
+    )
+    evaluation.evaluate_model(config, checkpoint, tta=True)
+    assert built[0].model == {'type': 'SegTTAModel', 'module': {'type': 'EncoderDecoder'}}
+    inner = built[0].test_dataloader.dataset.dataset
+    assert inner.pipeline == [{'type': 'TestTimeAug'}]
+    with pytest.raises(ValueError, match='tta_model and tta_pipeline'):
+        evaluation.evaluate_model(Config(), checkpoint, tta=True)
+
+
+def test_out_is_a_folder_of_label_maps_or_a_pickle(built: list[Config], checkpoint: str) -> None:
+    evaluation.evaluate_model(
+        Config({'test_evaluator': {'type': 'IoUMetric'}}), checkpoint, out='maps'
+    )
+    assert built[0].test_evaluator.output_dir == 'maps'
+    boxes = {'default_scope': 'mmdet', 'test_evaluator': {'type': 'CocoMetric'}}
+    evaluation.evaluate_model(Config(boxes), checkpoint, out='raw.pkl')
+    assert built[1].test_evaluator[1] == {'type': 'DumpDetResults', 'out_file_path': 'raw.pkl'}
+    with pytest.raises(ValueError, match=r'--out maps.*\.pkl'):
+        evaluation.evaluate_model(Config(boxes), checkpoint, out='maps')
+
+
+def test_our_value_errors_end_as_one_message(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('VIT_DENSE_DEBUG', raising=False)
+    assert run_cleanly(lambda: None) == 0
+    assert run_cleanly(lambda: DemoSpec(training=0)) == 2
+    text = capfd.readouterr().err
+    assert 'Error: The demo data set needs at least one' in text
+    assert 'Traceback' not in text
+    with pytest.raises(ValueError, match='training=0'):
+        run_cleanly(lambda: DemoSpec(training=0), debug=True)
+    monkeypatch.setenv('VIT_DENSE_DEBUG', '1')
+    with pytest.raises(ValueError, match='training=0'):
+        run_cleanly(lambda: DemoSpec(training=0))
+
+
+def test_foreign_errors_keep_their_stack() -> None:
+    with pytest.raises(ValueError, match='invalid literal'):
+        run_cleanly(lambda: int('x'))
+
+
+def test_errors_of_data_loader_workers_are_read() -> None:
+    source = training.__file__
+    text = (
+        'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
+        f'last):\n  File "{source}", line 1, in load\nValueError: The mask a.png holds 7.\nTwo.\n'
+    )
+    assert user_message(ValueError(text)) == 'The mask a.png holds 7.\nTwo.'
+    assert user_message(ValueError(text.replace(source, 'other.py'))) is None
