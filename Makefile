@@ -1,0 +1,69 @@
+# What a newcomer and a contributor run. `make demo` needs nothing but Python 3.10+ and pip.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# An active environment is used as it is; otherwise one is made in .venv.
+ifdef VIRTUAL_ENV
+ENVIRONMENT := $(VIRTUAL_ENV)
+else ifdef CONDA_PREFIX
+ENVIRONMENT := $(CONDA_PREFIX)
+else
+ENVIRONMENT := .venv
+endif
+PYTHON := $(ENVIRONMENT)/bin/python
+INSTALLED := $(ENVIRONMENT)/.vit_dense-installed
+EXTRAS ?= all,dev
+CONSTRAINTS := requirements/constraints.txt
+
+DEMO_CONFIG := configs/vit_upernet_demo.py
+DEMO_DATA := data/demo
+DEMO_WORK := work_dirs/vit_upernet_demo
+
+.PHONY: help setup demo baseline test test-slow lint format typecheck check
+
+help:
+	@echo 'make setup      install vit_dense and what it needs (wheels only)'
+	@echo 'make demo       write data, train, evaluate, draw pictures: a few minutes on two cores'
+	@echo 'make baseline   the colour classifier that the demo is compared with'
+	@echo 'make check      lint, typecheck and test, as CI does'
+	@echo 'make test-slow  the tests that take minutes'
+
+setup: $(INSTALLED)
+
+$(INSTALLED): setup.py $(CONSTRAINTS)
+	test -x $(PYTHON) || python3 -m venv $(ENVIRONMENT)
+	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
+	touch $@
+
+demo: setup
+	$(PYTHON) tools/make_demo_data.py --out $(DEMO_DATA)
+	$(PYTHON) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_WORK) --seed 0
+	$(PYTHON) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_WORK)/last_checkpoint)" \
+	  --work-dir $(DEMO_WORK) | tee $(DEMO_WORK)/test.txt
+	@echo
+	@echo "Validation: $$(tail -n 1 $(DEMO_WORK)/test.txt)"
+	@echo "Pictures (input, truth, prediction): $(DEMO_WORK)/pictures/test.png"
+
+baseline: setup
+	$(PYTHON) benchmarks/colour_baseline.py --data $(DEMO_DATA)
+
+test: setup
+	$(PYTHON) -m pytest -m 'not slow'
+
+test-slow: setup
+	$(PYTHON) -m pytest -m slow
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: setup
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+typecheck: setup
+	$(PYTHON) -m mypy
+
+check: lint typecheck test
