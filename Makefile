@@ -37,6 +37,10 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	touch $@
 
+# For the targets that only need an environment, not one that was just brought up to date.
+$(PYTHON):
+	$(MAKE) setup
+
 demo: setup
 	$(PYTHON) tools/make_demo_data.py --out $(DEMO_DATA)
 	$(PYTHON) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_WORK) --seed 0
@@ -49,21 +53,21 @@ demo: setup
 baseline: setup
 	$(PYTHON) benchmarks/colour_baseline.py --data $(DEMO_DATA)
 
-test: setup
+test: | $(PYTHON)
 	$(PYTHON) -m pytest -m 'not slow'
 
-test-slow: setup
+test-slow: | $(PYTHON)
 	$(PYTHON) -m pytest -m slow
 
-lint: setup
+lint: | $(PYTHON)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-format: setup
+format: | $(PYTHON)
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-typecheck: setup
+typecheck: | $(PYTHON)
 	$(PYTHON) -m mypy
 
 check: lint typecheck test
