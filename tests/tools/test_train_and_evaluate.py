@@ -5,15 +5,18 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
 import mmseg
 import pytest
+import torch
 
 from vit_dense.datasets import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 300  # seconds for one process
 STOCK_TRAIN = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'train.py'
 
 CONFIG = """
@@ -32,18 +35,39 @@ train_cfg = dict(max_iters=2, val_interval=2)
 """
 
 
-def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def start(*command: object, cwd: Path) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
-    environment = {**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=cwd,
-        env=environment,
+        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
         text=True,
-        capture_output=True,
-        timeout=300,
-        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    process = start(*command, cwd=cwd)
+    output, errors = process.communicate(timeout=LIMIT)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not path.is_file():
+        assert process.poll() is None or path.is_file(), process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def losses(work_dir: Path) -> list[float]:
+    """Losses of all runs in a work directory, in the order of time."""
+    found = []
+    for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+        found += [line['loss'] for line in lines if 'loss' in line]
+    return found
 
 
 def write_config(folder: Path, data: Path) -> Path:
@@ -121,3 +145,29 @@ def test_missing_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert 'Checkpoint not found: best.pth' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained: Path) -> None:
+    """Loss and weights, to the last bit; dropout aside, whose random state no checkpoint holds."""
+    train = ROOT / 'tools/train.py'
+    options = ['--seed', 0, '--deterministic', '--cfg-options', 'train_cfg.max_iters=4']
+    options += ['default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']
+    options += ['train_cfg.val_interval=4', 'max_iters=4']
+    options += [f'model.{head}.dropout_ratio=0' for head in ('decode_head', 'auxiliary_head')]
+
+    whole, halves = trained / 'whole', trained / 'halves'
+    assert run(train, 'small.py', '--work-dir', whole, *options, cwd=trained).returncode == 0
+    command = start(train, 'small.py', '--work-dir', halves, *options, cwd=trained)
+    wait_for(halves / 'last_checkpoint', command)
+    command.kill()
+    command.wait()
+    (halves / 'iter_4.pth').unlink(missing_ok=True)
+    (halves / 'last_checkpoint').write_text(str(halves / 'iter_2.pth'))
+    resumed = run(train, 'small.py', '--work-dir', halves, '--resume', *options, cwd=trained)
+    assert resumed.returncode == 0, resumed.stderr
+
+    expected, found = (torch.load(folder / 'iter_4.pth') for folder in (whole, halves))
+    assert found['meta']['iter'] == expected['meta']['iter'] == 4
+    for name, weight in expected['state_dict'].items():
+        assert torch.equal(weight, found['state_dict'][name]), name
+    assert losses(halves)[-2:] == losses(whole)[-2:]
