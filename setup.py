@@ -8,6 +8,9 @@ Two installs, told apart because both would put their files into the one folder 
 `mmcv-lite` installed over a compiled `mmcv` would overwrite its Python files, so the `-mmcv`
 extras ask for no mmcv at all: bring it yourself. `det`, `all`: the same. The tested versions are
 in requirements/constraints.txt: add `-c requirements/constraints.txt` to either command.
+
+The maintained forks (onedl-mmengine and its family) share the import names, but satisfy none of
+the requirements below: beside them, `pip install --no-deps vit_dense` and timm.
 """
 
 import runpy

@@ -11,8 +11,11 @@ import timm
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
+from torch.nn import SyncBatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm as BATCH_NORM
 
 import vit_dense.segmentation  # noqa: F401 - registers what the configs name
 
@@ -195,6 +198,16 @@ def test_frozen_leaf_trains_nothing_of_the_vit() -> None:
     patch = model.backbone.vit.patch_size
     assert patch == 14, "DINOv2's own patches: resized kernels would need training"
     assert all(edge % patch == 0 for edge in model.data_preprocessor.size)
+
+
+def test_several_processes_share_their_batch_statistics() -> None:
+    config = Config.fromfile(CONFIGS / 'vit_upernet_demo.py')
+    model = MODELS.build(config.model)
+    before = [name for name, module in model.named_modules() if isinstance(module, BATCH_NORM)]
+    # What the Runner does with this key where training is distributed.
+    model = convert_sync_batchnorm(model, config.sync_bn)
+    after = [name for name, module in model.named_modules() if isinstance(module, SyncBatchNorm)]
+    assert before == after != []
 
 
 def test_own_data_set_needs_one_list_of_classes() -> None:
