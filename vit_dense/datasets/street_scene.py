@@ -112,15 +112,15 @@ def _draw_sky(canvas: Canvas, rng: np.random.Generator, upper: Colour, lower: Co
 
 def _draw_street(canvas: Canvas, rng: np.random.Generator) -> None:
     """Lays the ground, then sets everything that stands on it from far to near."""
-    half = float(rng.uniform(2.6, 4.2))
+    half = float(rng.uniform(2.2, 3.6))
     middle = float(rng.uniform(-0.5, 0.5)) * half
     pavement = float(rng.uniform(2.4, 4.0))
     kerbs = (middle - half, middle + half)
     _draw_ground(canvas, rng, kerbs, pavement)
 
-    things = [(float(z), 'car') for z in rng.uniform(4.5, 24, int(rng.integers(1, 7)))]
-    things += [(float(z), 'pedestrian') for z in rng.uniform(4, 15, int(rng.integers(2, 8)))]
-    things += [(float(z), 'sign') for z in rng.uniform(4.5, 15, int(rng.integers(1, 4)))]
+    things = [(float(z), 'car') for z in rng.uniform(4.0, 20, int(rng.integers(1, 7)))]
+    things += [(float(z), 'pedestrian') for z in rng.uniform(3.5, 11, int(rng.integers(2, 8)))]
+    things += [(float(z), 'sign') for z in rng.uniform(4.0, 10, int(rng.integers(2, 5)))]
     things += [(float(z), 'tree') for z in rng.uniform(6, 40, int(rng.integers(0, 8)))]
     _draw_rows(canvas, rng, (kerbs[0] - pavement, kerbs[1] + pavement))
     for z, kind in sorted(things, reverse=True):

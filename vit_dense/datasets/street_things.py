@@ -148,18 +148,18 @@ def draw_pedestrian(canvas: Canvas, rng: np.random.Generator, x: float, z: float
 
     part((x - 0.1 - stride, x + 0.06 - stride), (0, hip), trousers)
     part((x - 0.06 + stride, x + 0.1 + stride), (0, hip), trousers)
-    part((x - 0.27, x + 0.27), (hip - 0.05, shoulder), coat)
+    part((x - 0.3, x + 0.3), (hip - 0.05, shoulder), coat)
     head = (x, 0.92 * height)
-    canvas.ellipse(head, (0.14, 0.16), z, paint(rng, _SKIN), label=PEDESTRIAN, instance=instance)
+    canvas.ellipse(head, (0.16, 0.18), z, paint(rng, _SKIN), label=PEDESTRIAN, instance=instance)
 
 
 def draw_sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
     """Draws a post with a round or square board, its foot at `(x, z)` metres."""
     instance = canvas.new_instance(SIGN)
     top = float(rng.uniform(2.4, 3.2))
-    half = float(rng.uniform(0.4, 0.55))
+    half = float(rng.uniform(0.45, 0.6))
     post, board, rim = paint(rng, _POST), paint(rng), paint(rng)
-    canvas.upright((x - 0.09, x + 0.09), (0, top), z, post, label=SIGN, instance=instance)
+    canvas.upright((x - 0.12, x + 0.12), (0, top), z, post, label=SIGN, instance=instance)
     if rng.random() < 0.5:
         canvas.ellipse((x, top), (half, half), z, rim, label=SIGN, instance=instance)
         canvas.ellipse((x, top), (0.7 * half, 0.7 * half), z, board, label=SIGN, instance=instance)

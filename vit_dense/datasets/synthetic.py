@@ -24,7 +24,7 @@ from .street_canvas import CLASSES
 from .street_scene import draw_scene
 
 # Raise it with every change of the drawings: folders of another version are written anew.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 MARKER = 'finished.json'
 DEFAULT_ROOT = 'data/demo'
 
