@@ -1,50 +1,13 @@
-"""Small ViTs with random values everywhere, so that no zero initialisation hides a wrong name."""
+"""The builder of small ViTs as a fixture."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import pytest
-import torch
-from timm.models.vision_transformer import VisionTransformer
+from small_vits import build_small
 from torch import nn
-
-import vit_dense  # noqa: F401 - registers
-
-SMALL = {'embed_dim': 32, 'depth': 2, 'num_heads': 2, 'num_classes': 0}
-
-
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model.eval()
 
 
 @pytest.fixture
 def build() -> Callable[..., nn.Module]:
     """build(cls=VisionTransformer, seed=0, **timm arguments): a small random ViT."""
-
-    def _build(cls: Any = VisionTransformer, seed: int = 0, **kwargs: Any) -> nn.Module:
-        defaults = {'img_size': 64, 'patch_size': 16, **SMALL}
-        if cls is VisionTransformer:
-            defaults['global_pool'] = 'token' if kwargs.get('class_token', True) else 'avg'
-            defaults['norm_layer'] = partial(nn.LayerNorm, eps=1e-6)
-        return randomise(cls(**(defaults | kwargs)), seed)
-
-    return _build
-
-
-def assert_same(model: nn.Module, expected: dict[str, torch.Tensor]) -> None:
-    """Bit for bit, name for name."""
-    state = model.state_dict()
-    assert state.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(state[name], tensor), name
-
-
-def assert_complete(report: Any) -> None:
-    assert report.missing == []
-    assert report.unexpected == []
-    assert report.matched == 1
+    return build_small

@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import assert_complete, assert_same
 from mmengine.registry import MODELS
 from safetensors.torch import save_file
+from small_vits import assert_complete, assert_same
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from conftest import assert_same
+from small_vits import assert_same
 from timm.models.beit import Beit
 
 from vit_dense.checkpoint import CheckpointMismatchError, load_vit_weights

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_complete, assert_same
+from small_vits import assert_complete, assert_same
 from timm.layers import resample_patch_embed
 from timm.models import load_checkpoint
 from timm.models.beit import Beit
