@@ -74,6 +74,12 @@ def test_files_that_are_no_weights(tmp_path, name, data, message):
         read_checkpoint(tmp_path / name)
 
 
+def test_torchscript_archive(tmp_path):
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / 'clip.pt')
+    with pytest.raises(CheckpointReadError, match='TorchScript program'):
+        read_checkpoint(tmp_path / 'clip.pt')
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match='does not exist'):
         read_checkpoint(tmp_path / 'absent.pth')

@@ -165,9 +165,22 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
+    if _is_torchscript(path):
+        raise CheckpointReadError(
+            f'checkpoint {str(path)!r} is a TorchScript program (OpenAI publishes CLIP so), not a '
+            'file of weights; if you trust its origin, save '
+            '`torch.jit.load(path, map_location="cpu").state_dict()` with torch.save and give that'
+        )
     try:
         # timm, DeiT, MAE and DINO keep their command line, a plain Namespace, beside the weights.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return safe_load(path)
     except ValueError as error:
         raise CheckpointReadError(str(error)) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith('/constants.pkl') for name in archive.namelist())
