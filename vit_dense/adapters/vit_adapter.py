@@ -13,8 +13,8 @@ taken in pixels), and image sizes need not be multiples of 32.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from mmengine.registry import MODELS
@@ -233,7 +233,8 @@ class ViTAdapter(MultiScaleAdapter):
             context.grid, self.vit.patch_size, shapes, STRIDES[1:], image.device
         )
         vit_maps = []
-        for interaction, (start, stop) in zip(self.interactions, self.stages, strict=True):
+        interactions = cast(Iterable[Interaction], self.interactions)
+        for interaction, (start, stop) in zip(interactions, self.stages, strict=True):
             tokens = self._inject(interaction, tokens, pyramid, geometry)
             tokens = self.vit.run_blocks(tokens, context, start, stop)
             patches = tokens[:, self.vit.num_prefix_tokens :]

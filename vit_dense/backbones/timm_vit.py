@@ -17,7 +17,7 @@ from mmengine.registry import MODELS
 from timm.models import checkpoint as run_checkpointed
 from torch import Tensor, nn
 
-from ..checkpoint import load_vit_weights
+from ..checkpoint import LoadReport, load_vit_weights
 from ..layers import tokens_to_map
 from .families import TokenContext, drop_unused, find_family, layer_ids
 from .windows import WindowPartition
@@ -42,7 +42,7 @@ class TimmViT(nn.Module):
         model_name: str,
         *,
         pretrained: bool = False,
-        checkpoint: str | None = None,
+        checkpoint: str | dict[str, Any] | None = None,
         drop_path_rate: float = 0.0,
         window_size: int | None = None,
         global_blocks: Sequence[int] | None = None,
@@ -57,6 +57,7 @@ class TimmViT(nn.Module):
             pretrained: load timm's weights of that name in `init_weights()`. Nothing is
                 downloaded earlier, so that building a model to load a checkpoint needs no network.
             checkpoint: load this local file (.pth, .safetensors, .npz) in `init_weights()` instead.
+                dict(path=..., min_matched=..., ...) passes options of `load_vit_weights` on.
             drop_path_rate: stochastic depth, rising linearly to this rate at the last block.
             window_size: edge of attention windows in tokens; None attends globally.
             global_blocks: blocks that attend globally all the same. Default: the last of each
@@ -221,11 +222,21 @@ class TimmViT(nn.Module):
         self._is_init = True
         logger = MMLogger.get_current_instance()
         if self.checkpoint is not None:
-            report = load_vit_weights(self.model, Path(self.checkpoint))
-            logger.info(f'{self.model_name} from {self.checkpoint}: {report}')
+            report = self._load_checkpoint(self.checkpoint)
+            logger.info(f'{self.model_name} from {report}')
         elif self.pretrained:
             report = load_vit_weights(self.model, self._pretrained_state())
             logger.info(f'{self.model_name} from timm: {report}')
+
+    def _load_checkpoint(self, checkpoint: str | dict[str, Any]) -> LoadReport:
+        options: dict[str, Any] = (
+            dict(checkpoint) if isinstance(checkpoint, dict) else {'path': checkpoint}
+        )
+        if 'path' not in options:
+            raise ValueError(f'checkpoint={checkpoint!r} names no file: give dict(path=..., ...)')
+        # a kernel of another size is resized for those only who asked for this patch size
+        options.setdefault('resize_patch', 'patch_size' in self.model_kwargs)
+        return load_vit_weights(self.model, Path(options.pop('path')), **options)
 
     def _pretrained_state(self) -> dict[str, Tensor]:
         """timm's weights, fitted to our sizes by timm itself."""

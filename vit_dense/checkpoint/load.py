@@ -171,7 +171,10 @@ def _reason_to_refuse(
         return f'{share} fit, but the networks differ in {shorten(parts)}'
     kernel = report.resized.get('patch_embed.proj.weight', '')
     if not resize_patch and 'kernel' in kernel:
-        return f'its patch_size differs ({kernel}) and resizing is switched off (resize_patch)'
+        return (
+            f'its patch_size differs ({kernel}), and nobody asked for that size: set '
+            f'model_kwargs=dict(patch_size=...) in TimmViT to have the kernel resized'
+        )
     return ''
 
 
@@ -206,5 +209,5 @@ def _mismatch(
     if report.unexpected:
         lines.append(f'  unexpected ({len(report.unexpected)}): {shorten(report.unexpected)}')
     if not report.mismatched and report.loaded:
-        lines.append('  min_matched=0 in the config accepts whatever fits by shape')
+        lines.append('  checkpoint=dict(path=..., min_matched=0) accepts whatever fits by shape')
     return CheckpointMismatchError('\n'.join(lines), report)

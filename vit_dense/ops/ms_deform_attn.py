@@ -100,11 +100,10 @@ def _by_embedding_bag(
     image = torch.arange(batch, dtype=rows.dtype).view(batch, 1, 1, 1, 1)
     head = torch.arange(heads, dtype=rows.dtype).view(heads, 1, 1)
     rows = (rows + image * tokens) * heads + head
-    bags = batch * queries * heads
     out = F.embedding_bag(
-        rows.permute(1, 2, 3, 0, 4, 5).reshape(bags, -1),
+        rows.permute(1, 2, 3, 0, 4, 5).flatten(3).flatten(0, 2),
         value.reshape(batch * tokens * heads, head_dim),
-        per_sample_weights=row_weights.permute(1, 2, 3, 0, 4, 5).reshape(bags, -1),
+        per_sample_weights=row_weights.permute(1, 2, 3, 0, 4, 5).flatten(3).flatten(0, 2),
         mode='sum',
     )
     return out.view(batch, queries, heads * head_dim)

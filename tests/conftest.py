@@ -1,0 +1,16 @@
+"""What all tests share: one thread, reproducible numbers, `tests` importable by its helpers."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+# small tensors: threads cost more than they bring, and other runs share the cores
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,34 @@
+"""One small model per timm family and peculiarity, for parametrised tests."""
+
+from typing import Any
+
+import pytest
+
+# name -> (arguments of timm's model, patch, prefix tokens); narrow and shallow, to run in seconds
+SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
+    'test_vit': ({'depth': 4}, 16, 1),
+    'vit_tiny_patch16_224': ({}, 16, 1),  # AugReg, MAE and DINO share this architecture
+    'vit_base_patch32_224': ({}, 32, 1),
+    'vit_small_patch8_224': ({}, 8, 1),
+    'vit_base_patch16_clip_224': ({}, 16, 1),  # norm before the blocks
+    'vit_base_patch16_siglip_224': ({}, 16, 0),
+    'vit_small_patch14_dinov2': ({'img_size': 224}, 14, 1),
+    'vit_small_patch14_reg4_dinov2': ({'img_size': 224}, 14, 5),
+    'deit_tiny_patch16_224': ({}, 16, 1),
+    'deit_tiny_distilled_patch16_224': ({}, 16, 2),
+    'deit3_small_patch16_224': ({}, 16, 1),
+    'eva02_tiny_patch14_224': ({}, 14, 1),
+    'vit_small_patch16_dinov3': ({}, 16, 5),
+    'vit_small_patch16_rope_mixed_224': ({}, 16, 1),  # rotary frequencies by block and head
+    'beit_base_patch16_224': ({}, 16, 1),
+    'beitv2_base_patch16_224': ({}, 16, 1),
+}
+NARROW = {'embed_dim': 48, 'num_heads': 3, 'depth': 4}
+
+
+def small_kwargs(name: str) -> dict[str, Any]:
+    """Arguments that make the named model narrow and shallow."""
+    return {**NARROW, **SMALL[name][0]} if name != 'test_vit' else dict(SMALL[name][0])
+
+
+every_family = pytest.mark.parametrize('name', SMALL)

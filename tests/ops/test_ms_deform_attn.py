@@ -1,0 +1,173 @@
+"""Deformable attention against an independent loop, and its ways against each other."""
+
+import math
+import sys
+import types
+
+import pytest
+import torch
+
+from vit_dense.ops import MSDeformAttn, ms_deform_attn
+from vit_dense.ops import ms_deform_attn as package_function
+from vit_dense.ops.ms_deform_attn import _by_embedding_bag, _by_grid_sample
+from vit_dense.ops.native import native_ms_deform_attn
+
+SHAPES = [(5, 7), (3, 4), (2, 1)]
+
+
+def loop_reference(value, shapes, locations, weights):
+    """Equation 3 of the paper, one sample at a time."""
+    batch, _, heads, _ = value.shape
+    _, queries, _, levels, points, _ = locations.shape
+    out = torch.zeros(batch, queries, heads, value.shape[-1], dtype=value.dtype)
+    starts = [sum(h * w for h, w in shapes[:i]) for i in range(levels)]
+    rows = []
+    for b in range(batch):
+        for q in range(queries):
+            for m in range(heads):
+                total = out[b, q, m]
+                for level, (h, w) in enumerate(shapes):
+                    for p in range(points):
+                        x = locations[b, q, m, level, p, 0] * w - 0.5
+                        y = locations[b, q, m, level, p, 1] * h - 0.5
+                        left, top = math.floor(x.item()), math.floor(y.item())
+                        for i in (top, top + 1):
+                            for j in (left, left + 1):
+                                if 0 <= i < h and 0 <= j < w:
+                                    share = (1 - (y - i).abs()) * (1 - (x - j).abs())
+                                    token = value[b, starts[level] + i * w + j, m]
+                                    total = total + weights[b, q, m, level, p] * share * token
+                rows.append(total)
+    return torch.stack(rows).view(batch, queries, -1)
+
+
+def random_inputs(seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    tokens = sum(h * w for h, w in SHAPES)
+    value = torch.randn(2, tokens, 3, 4, generator=generator, dtype=dtype)
+    # beyond 0..1 on purpose: samples outside a level count as zero
+    locations = torch.rand(2, 6, 3, 3, 2, 2, generator=generator, dtype=dtype) * 1.6 - 0.3
+    weights = torch.rand(2, 6, 3, 3, 2, generator=generator, dtype=dtype)
+    return [x.requires_grad_() for x in (value, locations, weights)]
+
+
+@pytest.mark.parametrize('way', [_by_embedding_bag, _by_grid_sample])
+def test_values_and_gradients_equal_a_loop(way):
+    ours, reference = random_inputs(), random_inputs()
+    out = way(ours[0], SHAPES, *ours[1:])
+    expected = loop_reference(reference[0], SHAPES, *reference[1:])
+    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-12)
+    probe = torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(1))
+    (out * probe).sum().backward()
+    (expected * probe).sum().backward()
+    for mine, theirs in zip(ours, reference, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-11)
+
+
+def test_locations_far_outside_and_not_finite_do_no_harm():
+    value, locations, weights = (x.detach() for x in random_inputs(dtype=torch.float32))
+    locations[0] = 1e12
+    out = ms_deform_attn(value, SHAPES, locations, weights)
+    assert torch.equal(out[0], torch.zeros_like(out[0]))
+    assert out[1].isfinite().all()
+
+
+def test_empty_queries():
+    value, locations, weights = (x.detach() for x in random_inputs())
+    out = ms_deform_attn(value, SHAPES, locations[:, :0], weights[:, :0])
+    assert out.shape == (2, 0, 12)
+
+
+def test_wrong_level_sizes_are_refused():
+    value, locations, weights = (x.detach() for x in random_inputs())
+    with pytest.raises(ValueError, match=r'49 value tokens.*asks for 35'):
+        package_function(value, SHAPES[:1], locations, weights)
+
+
+def test_half_precision_samples_in_float32():
+    value, locations, weights = (x.detach().float() for x in random_inputs())
+    exact = ms_deform_attn(value.bfloat16().float(), SHAPES, locations, weights)
+    half = ms_deform_attn(value.bfloat16(), SHAPES, locations, weights)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half, exact.bfloat16())
+
+
+def test_layer_samples_in_float32_under_autocast(monkeypatch):
+    seen = {}
+
+    def spy(value, shapes, locations, weights):
+        seen.update(locations=locations.dtype, weights=weights.dtype)
+        return ms_deform_attn(value, shapes, locations, weights)
+
+    monkeypatch.setattr(sys.modules['vit_dense.ops.ms_deform_attn'], 'ms_deform_attn', spy)
+    layer = MSDeformAttn(12, 3, num_levels=1)
+    reference_points = torch.rand(4, 1, 2)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        out = layer(torch.randn(1, 4, 12), reference_points, torch.randn(1, 6, 12), [(2, 3)])
+    assert seen == {'locations': torch.float32, 'weights': torch.float32}
+    assert out.isfinite().all()
+
+
+def test_layer_starts_with_rays_of_growing_distance():
+    layer = MSDeformAttn(16, 4, num_levels=2, num_points=3)
+    offsets = layer.sampling_offsets.bias.detach().view(4, 2, 3, 2)
+    # heads look right, down, left, up; point k at distance k
+    torch.testing.assert_close(offsets[0, 0], torch.tensor([[1.0, 0], [2, 0], [3, 0]]))
+    torch.testing.assert_close(
+        offsets[2, 1], torch.tensor([[-1.0, 0], [-2, 0], [-3, 0]]), atol=1e-5, rtol=0
+    )
+
+
+def test_layer_moves_one_token_per_unit_of_offset():
+    """With an offset of exactly one token, the value read is the neighbour's."""
+    layer = MSDeformAttn(4, 1, num_levels=1, num_points=1)
+    with torch.no_grad():
+        layer.sampling_offsets.bias.copy_(torch.tensor([1.0, 0.0]))
+        for projection in (layer.value_proj, layer.output_proj):
+            projection.weight.copy_(torch.eye(4))
+    feat = torch.randn(1, 6, 4)  # a 2x3 grid
+    centre = torch.tensor([[[0.5 / 3, 0.25]]])  # token (0, 0)
+    out = layer(torch.randn(1, 1, 4), centre, feat, [(2, 3)])
+    torch.testing.assert_close(out[0, 0], feat[0, 1])
+
+
+def test_heads_must_divide_the_value_width():
+    with pytest.raises(ValueError, match='5 heads over a value width of 32'):
+        MSDeformAttn(64, 5, num_levels=1, value_ratio=0.5)
+
+
+@pytest.fixture
+def _fresh_native():
+    native_ms_deform_attn.cache_clear()
+    yield
+    native_ms_deform_attn.cache_clear()
+
+
+@pytest.mark.usefixtures('_fresh_native')
+def test_python_stand_in_is_not_taken_for_native():
+    assert native_ms_deform_attn() is None
+
+
+@pytest.mark.usefixtures('_fresh_native')
+def test_native_op_gets_mmcv_arguments(monkeypatch):
+    """The marshalling only: the kernel itself needs a GPU and a compiled mmcv."""
+    calls = []
+
+    class Function:
+        @staticmethod
+        def apply(value, shapes, starts, locations, weights, step):
+            calls.append((shapes.tolist(), starts.tolist(), step))
+            return value.sum()
+
+    extension = types.ModuleType('mmcv._ext')
+    extension.__file__ = '/somewhere/mmcv/_ext.cpython-311-x86_64-linux-gnu.so'
+    ops = types.ModuleType('mmcv.ops')
+    ops.MultiScaleDeformableAttnFunction = Function
+    pytest.importorskip('mmcv')
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', extension)
+    monkeypatch.setitem(sys.modules, 'mmcv.ops', ops)
+    native = native_ms_deform_attn()
+    assert native is not None
+    value, locations, weights = (x.detach() for x in random_inputs())
+    native(value, SHAPES, locations, weights)
+    assert calls == [([[5, 7], [3, 4], [2, 1]], [0, 35, 47], 2)]
