@@ -1,6 +1,11 @@
-"""Writes the embedded demo data set (drawn streets, ADE20K layout)."""
+"""Write the embedded demo data set (drawn streets, ADE20K layout)."""
+
+import sys
 
 from vit_dense.datasets.synthetic import main
 
 if __name__ == '__main__':
-    print(f'The demo data set is in {main()}')
+    try:
+        print(f'The demo data set is in {main()}')
+    except ValueError as error:
+        sys.exit(f'Error: {error}')
