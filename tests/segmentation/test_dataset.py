@@ -131,9 +131,10 @@ def test_image_below_32_pixels(dataset_config: Make, data_root: Path) -> None:
         dataset[3]
 
 
-def test_classes_are_required(dataset_config: Make) -> None:
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_classes_are_required(dataset_config: Make, test_mode: bool) -> None:
     with pytest.raises(ValueError, match='metainfo=dict'):
-        build(dataset_config(metainfo=None))
+        build(dataset_config(metainfo=None, test_mode=test_mode))
 
 
 def test_images_alone_can_be_tested(dataset_config: Make) -> None:

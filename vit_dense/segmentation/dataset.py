@@ -51,12 +51,13 @@ class CheckedSegDataset(BaseSegDataset):
 
     def __init__(self, *, scan_masks: int | None = 64, **options: Any) -> None:
         self.scan_masks = scan_masks
-        super().__init__(**options)
-        if self.metainfo.get('classes') is None:
+        named = {**self.METAINFO, **(options.get('metainfo') or {})}
+        if named.get('classes') is None:
             raise ValueError(
                 f'{type(self).__name__} needs the names of the classes: set '
                 "metainfo=dict(classes=('...', ...), palette=[[r, g, b], ...]) in the config."
             )
+        super().__init__(**options)
 
     def load_data_list(self) -> list[dict]:
         """Lists the samples after checking the folders, then checks pairs and masks."""
