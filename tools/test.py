@@ -53,7 +53,7 @@ def main() -> int:
             wait_time=args.wait_time,
             tta=args.tta,
         )
-        print('  '.join(f'{name} {value}' for name, value in metrics.items()))
+        print('  '.join(f'{name} {value:.5g}' for name, value in metrics.items()))
 
     return run_cleanly(work, debug=args.debug)
 

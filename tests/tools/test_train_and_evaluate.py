@@ -111,7 +111,7 @@ def test_evaluation_gives_the_metric_of_validation(trained: Path) -> None:
     done = run(ROOT / 'tools/test.py', 'small.py', checkpoint, *options, cwd=trained)
     assert done.returncode == 0, done.stderr
     printed = re.findall(r'mIoU ([\d.]+)', done.stdout.splitlines()[-1])
-    assert [float(value) for value in printed] == [validation_score(trained)]
+    assert printed == [f'{validation_score(trained):.5g}']
     assert len(list((trained / 'maps').glob('*.png'))) == 3
     assert cv2.imread(str(trained / 'maps/00000.png'), cv2.IMREAD_UNCHANGED).shape == (64, 80)
     assert len(list((trained / 'shown/test').glob('*.png'))) == 3
