@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import timm
 import torch
+from mmengine.config import Config, ConfigDict
 from numpy.typing import NDArray
 from timm.data import resolve_model_data_config
 from timm.loss import LabelSmoothingCrossEntropy
@@ -37,6 +38,8 @@ VOID = 255
 WINDOW_SCALES = (0.5, 1.0, 1.5)
 MIN_SHARE = 0.5  # of a window's pixels that its majority class must have
 ARMS = ('scratch', 'transfer')
+# The adapter sees the image beside the ViT; the simple pyramid sees only what the ViT passes on.
+PYRAMID_OF = ('ViTAdapter', 'SimpleFeaturePyramid')
 
 Window = tuple[int, int, int, int]  # image, top, left, edge
 
@@ -52,6 +55,10 @@ def parse_args() -> argparse.Namespace:
     vit = parser.add_argument_group('the ViT')
     vit.add_argument('--model-name', default='vit_tiny_patch16_224')
     vit.add_argument('--depth', type=int, default=4, help='blocks')
+    vit.add_argument('--backbone', choices=PYRAMID_OF, default='ViTAdapter', help='around it')
+    parser.add_argument(
+        '--scale', type=float, default=0.5, help='of all images, classifier and segmentation alike'
+    )
     pre = parser.add_argument_group('classifier')
     pre.add_argument('--patch-size', type=int, default=64, help='its image size in pixels')
     pre.add_argument('--patches', type=int, default=1500, help='training patches of each class')
@@ -169,7 +176,7 @@ def load_patches(args: argparse.Namespace, split: str, per_class: int) -> tuple[
     by_class: dict[int, list[Window]] = {}
     for index, path in enumerate(images):
         mask = cv2.imread(str(masks / f'{path.stem}.png'), cv2.IMREAD_UNCHANGED)
-        for label, window in labelled_windows(mask, args.patch_size):
+        for label, window in labelled_windows(mask, args.patch_size, args.scale):
             by_class.setdefault(label, []).append((index, *window))
     chosen = [
         (window, label)
@@ -190,12 +197,12 @@ def load_patches(args: argparse.Namespace, split: str, per_class: int) -> tuple[
 
 
 def labelled_windows(
-    mask: NDArray[np.uint8], patch_size: int
+    mask: NDArray[np.uint8], patch_size: int, scale: float
 ) -> list[tuple[int, tuple[int, int, int]]]:
     """All windows (top, left, edge) on a half-overlapping grid that have a majority class."""
     found = []
-    for scale in WINDOW_SCALES:
-        edge = int(patch_size * scale)
+    for window_scale in WINDOW_SCALES:
+        edge = int(patch_size * window_scale / scale)
         for top in range(0, mask.shape[0] - edge + 1, edge // 2):
             for left in range(0, mask.shape[1] - edge + 1, edge // 2):
                 window = mask[top : top + edge, left : left + edge]
@@ -267,28 +274,18 @@ def segment(
     args: argparse.Namespace, checkpoint: str | None, folder: Path, seed: int
 ) -> dict[str, Any]:
     """Trains the config with or without the classifier's weights; validates once, at the end."""
-    config = load_config(args.config, work_dir=str(folder), cfg_options=options(args))
-    config.model.backbone.vit.checkpoint = checkpoint
-    for step in config.train_dataloader.dataset.pipeline:
-        if step.type == 'RandomCrop':
-            step.crop_size = (args.crop, args.crop)
+    config = load_config(args.config, work_dir=str(folder), cfg_options=budget(args))
+    shrink_images(config, args.scale, args.crop)
+    set_backbone(config, args, checkpoint)
     runner = train_model(config, seed=seed)
     miou = runner.message_hub.get_scalar('val/mIoU').current()
     return {'mIoU': round(float(miou), 2), 'seed': seed}
 
 
-def options(args: argparse.Namespace) -> dict[str, Any]:
-    """What both arms change in the config: a small ViT, crop, budget, and one process."""
-    probe = timm.create_model(args.model_name, depth=1, num_classes=0)
-    width, warm_up = probe.num_features, max(1, args.iterations // 10)
+def budget(args: argparse.Namespace) -> dict[str, Any]:
+    """Length of the training, data and learning rate, in one process."""
+    warm_up = max(1, args.iterations // 10)
     changed: dict[str, Any] = {
-        'model.data_preprocessor.size': (args.crop, args.crop),
-        'model.backbone.vit.model_name': args.model_name,
-        'model.backbone.vit.pretrained': False,
-        'model.backbone.vit.model_kwargs': {'depth': args.depth},
-        'model.decode_head.in_channels': [width] * 4,
-        'model.decode_head.channels': args.channels,
-        'model.auxiliary_head.in_channels': width,
         'optim_wrapper.optimizer.lr': args.lr,
         'param_scheduler.0.end': warm_up,
         'param_scheduler.1.begin': warm_up,
@@ -303,6 +300,34 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
         changed[f'{part}_dataloader.persistent_workers'] = False
         changed[f'{part}_dataloader.dataset.data_root'] = str(Path(args.data_root).resolve())
     return changed
+
+
+def shrink_images(config: Config, scale: float, crop: int) -> None:
+    """Sets the size of images and crops in the pipelines."""
+    config.model.data_preprocessor.size = (crop, crop)
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        for step in loader.dataset.pipeline:
+            if step.type in ('Resize', 'RandomResize'):
+                step.scale = tuple(int(edge * scale) for edge in step.scale)
+            elif step.type == 'RandomCrop':
+                step.crop_size = (crop, crop)
+
+
+def set_backbone(config: Config, args: argparse.Namespace, checkpoint: str | None) -> None:
+    """Puts the small ViT, and the pyramid around it, into the model."""
+    model, vit = config.model, config.model.backbone.vit
+    vit.update(
+        model_name=args.model_name,
+        pretrained=False,
+        checkpoint=checkpoint,
+        model_kwargs={'depth': args.depth},
+    )
+    width = timm.create_model(args.model_name, depth=1, num_classes=0).num_features
+    if args.backbone == 'SimpleFeaturePyramid':
+        model.backbone = ConfigDict(type=args.backbone, vit=vit, out_channels=args.channels)
+        width = args.channels
+    model.decode_head.update(in_channels=[width] * 4, channels=args.channels)
+    model.auxiliary_head.update(in_channels=width)
 
 
 # --- the report

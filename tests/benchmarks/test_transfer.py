@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -45,6 +46,7 @@ def args(transfer, tmp_path, monkeypatch):
         '--patch-size': 32,
         '--patches': 10,
         '--epochs': 1,
+        '--scale': 1,
     }
     argv = [str(text) for pair in options.items() for text in pair]
     monkeypatch.setattr(sys, 'argv', ['transfer.py', *argv])
@@ -55,7 +57,7 @@ def test_windows_have_a_majority(transfer):
     mask = np.zeros((64, 64), np.uint8)
     mask[:, 32:] = 2
     mask[:40, :] = 255
-    windows = transfer.labelled_windows(mask, 32)
+    windows = transfer.labelled_windows(mask, 16, scale=0.5)
     assert {label for label, _ in windows} == {0, 2}
     for label, (top, left, edge) in windows:
         window = mask[top : top + edge, left : left + edge]
@@ -80,6 +82,32 @@ def test_classifier_becomes_a_backbone(transfer, args):
     assert report.matched == 1
     assert report.resized == {'pos_embed': 'grid 2x2 -> 10x10'}
     assert sorted(report.ignored) == ['head.bias', 'head.weight']
+
+
+@pytest.mark.parametrize('backbone', ['ViTAdapter', 'SimpleFeaturePyramid'])
+def test_only_the_weights_differ(transfer, args, backbone, monkeypatch):
+    seen = []
+
+    class Stopped:
+        message_hub = SimpleNamespace(get_scalar=lambda name: SimpleNamespace(current=lambda: 7))
+
+    def train_model(config, seed):
+        seen.append((seed, config.to_dict()))
+        return Stopped()
+
+    monkeypatch.setattr(transfer, 'train_model', train_model)
+    args.config, args.backbone = str(ROOT / 'configs/vit_upernet_camvid.py'), backbone
+    for checkpoint in (None, 'vit.pth'):
+        assert transfer.segment(args, checkpoint, Path('run'), 3)['mIoU'] == 7
+    (seed, without), (same_seed, with_) = seen
+    assert seed == same_seed == 3
+    assert without['model']['backbone']['vit'].pop('checkpoint') is None
+    assert with_['model']['backbone']['vit'].pop('checkpoint') == 'vit.pth'
+    assert without == with_
+    assert without['model']['backbone']['type'] == backbone
+    assert without['model']['backbone']['vit']['pretrained'] is False
+    assert without['param_scheduler'][1]['end'] == args.iterations
+    assert str(args.data_root) in str(without['val_dataloader'])
 
 
 def test_finished_runs_are_kept(transfer, tmp_path):
