@@ -20,7 +20,8 @@ class TolerantBatchNorm2d(nn.BatchNorm2d):
     Batch statistics of one value do not exist, and PyTorch raises; UPerNet's 1x1 pooling branch
     meets this at batch 1. Such a map is normalised with the running statistics instead, as at
     test time. Everything else, the state dict included, is `nn.BatchNorm2d`; with several
-    processes the Runner's `sync_bn='torch'` turns it into SyncBN like any other batch norm.
+    processes the Runner's `sync_bn='torch'` turns it into SyncBN like any other batch norm, which
+    runs on GPUs only and tolerates a single value only where several processes bring one each.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -53,11 +53,11 @@ def test_geometry_points_at_the_same_pixels():
     """Patch 14 on 50x70 px: token (1, 2) has its centre at pixel (35, 21)."""
     shapes = [(7, 9), (4, 5), (2, 3)]
     geometry = TokenGeometry((4, 5), 14, shapes, (8, 16, 32), torch.device('cpu'))
-    point = geometry.vit_in_pyramid[1 * 5 + 2]
+    point = geometry.vit_in_pyramid.points[1 * 5 + 2]
     for (h, w), stride, (x, y) in zip(shapes, (8, 16, 32), point.tolist(), strict=True):
         assert (x * w * stride, y * h * stride) == pytest.approx((35, 21))
     # level 1, cell (0, 1): centre (24, 8)
-    x, y = geometry.pyramid_in_vit[63 + 1, 0].tolist()
+    x, y = geometry.pyramid_in_vit.points[63 + 1, 0].tolist()
     assert (x * 5 * 14, y * 4 * 14) == pytest.approx((24, 8))
 
 
@@ -68,7 +68,7 @@ def test_geometry_is_the_releases_where_sizes_divide():
     x = (torch.arange(6) + 0.5) / 6
     y = (torch.arange(4) + 0.5) / 4
     grid = torch.stack(torch.meshgrid(y, x, indexing='ij')[::-1], -1).reshape(24, 1, 2)
-    torch.testing.assert_close(geometry.vit_in_pyramid, grid.expand(24, 3, 2))
+    torch.testing.assert_close(geometry.vit_in_pyramid.points, grid.expand(24, 3, 2))
 
 
 def test_feature_source_adds_the_maps_it_names():
@@ -113,7 +113,7 @@ def test_released_sizes():
         assert own / 1e6 == pytest.approx(millions, abs=0.006), size
 
 
-def test_compiles_and_exports():
+def test_exports():
     model = build().eval()
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
@@ -121,6 +121,32 @@ def test_compiles_and_exports():
         program = torch.export.export(model, (image,))
         for x, y in zip(program.module()(image), expected, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_compiles_as_one_graph():
+    """No graph break in forward or backward; without inductor, which would need a compiler."""
+    model = build(vit={'window_size': 3}).train()
+    image = torch.randn(2, 3, 64, 96)
+    compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
+    expected, out = model(image), compiled(image)
+    for x, y in zip(out, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+    sum(x.square().mean() for x in out).backward()
+    assert model.interactions[0].injector.gamma.grad.any()
+
+
+@pytest.mark.parametrize('vit', [{}, {'grad_checkpointing': True}, {'frozen_stages': 2},
+                                 {'window_size': 3, 'drop_path_rate': 0.2}])  # fmt: skip
+def test_trains_under_ddp(tmp_path, vit):
+    """Two steps of one gloo process: the second fails where a parameter went unused."""
+    store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    try:
+        model = torch.nn.parallel.DistributedDataParallel(build(vit=vit).train())
+        for _ in range(2):
+            sum(x.sum() for x in model(torch.randn(2, 3, 64, 64))).backward()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +158,10 @@ def test_compiles_and_exports():
             r'such as \[\(0, 0\), ',
         ),
         ({'interaction_indexes': [(0, 1), (2, 5)]}, r"2 stages: give 4, or.*'last'"),
+        ({'interaction_indexes': [1, 2, 3, 5]}, r'\[1, 2, 3, 5\] must name the first and last'),
+        ({'n_points': 0}, '0 points: each must be at least 1'),
+        ({'conv_inplane': 0}, 'conv_inplane=0.*at least one channel'),
+        ({'vit': {'final_norm': True}}, 'final_norm=True: ViTAdapter has norms of its own'),
         ({'vit_feature_source': 'all'}, r"not one of 'stages'.*'last'"),
         ({'norm': 'SyncBN'}, r"norm='SyncBN' is not one of \['BN', 'LN'\]"),
         ({'deform_num_heads': 5}, 'deform_num_heads and deform_ratio'),

@@ -7,6 +7,7 @@ from families import every_family, small_kwargs
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from timm.layers import resample_patch_embed
 from torch.utils.data import DataLoader
 
 from vit_dense.adapters import ViTAdapter
@@ -67,16 +68,52 @@ def test_weights_after_the_runner_s_init(name, tmp_path):
     assert torch.equal(runner.model.backbone.level_embed, own_before)
 
 
+def released(tmp_path, **vit):
+    """An adapter whose `pretrained=True` finds a local file that stands for timm's release.
+
+    timm's own loader reads it; the file holds `test_vit` as timm registers it.
+    """
+    torch.manual_seed(1)
+    source = timm.create_model('test_vit')
+    torch.save(source.state_dict(), tmp_path / 'released.pth')
+    overlay = {'file': str(tmp_path / 'released.pth')}
+    kwargs = {'pretrained_cfg_overlay': overlay, **vit.pop('model_kwargs', {})}
+    vit = {'type': 'TimmViT', 'model_name': 'test_vit', 'pretrained': True, **vit}
+    vit['model_kwargs'] = kwargs
+    return ViTAdapter(vit, deform_num_heads=4, conv_inplane=8), source
+
+
 def test_pretrained_goes_through_timm(tmp_path):
-    """`pretrained=True` with timm's own loader, which is pointed at a local file."""
-    source = classifier('test_vit', tmp_path / 'weights.pth')
-    overlay = {'file': str(tmp_path / 'weights.pth'), 'num_classes': 5}
-    kwargs = {**small_kwargs('test_vit'), 'pretrained_cfg_overlay': overlay}
-    model = adapter('test_vit', pretrained=True, model_kwargs=kwargs)
-    with pytest.raises(AssertionError):
-        assert_same_weights(model.vit, source)  # nothing is loaded when it is built
+    model, source = released(tmp_path)
+    before = model.vit.model.cls_token.clone()
+    assert not torch.equal(before, source.cls_token)  # nothing is loaded when it is built
     model.init_weights()
     assert_same_weights(model.vit, source)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        ({'depth': 8}, r'test_vit|depth'),
+        ({'depth': 4}, r'blocks'),
+        ({'qk_norm': True}, r'q_norm'),
+        ({'reg_tokens': 4}, r'reg_token'),
+    ],
+)
+def test_pretrained_weights_of_another_form_are_refused(tmp_path, kwargs, message):
+    """What timm would leave at random values must not pass for loaded."""
+    model, _ = released(tmp_path, model_kwargs=kwargs)
+    with pytest.raises(CheckpointMismatchError, match=message):
+        model.init_weights()
+
+
+def test_pretrained_kernels_are_resized_as_timm_does(tmp_path):
+    kwargs = {'patch_size': 8, 'img_size': 160}
+    model, source = released(tmp_path, model_kwargs=kwargs)
+    model.init_weights()
+    kernel = resample_patch_embed(source.patch_embed.proj.weight, (8, 8))
+    torch.testing.assert_close(model.vit.model.patch_embed.proj.weight, kernel)
+    assert model.vit.model.pos_embed.shape == (1, 401, 64)
 
 
 def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch):
@@ -85,7 +122,7 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch):
 
     model = adapter('test_vit', pretrained=True)
     monkeypatch.setattr(timm, 'create_model', offline)
-    with pytest.raises(RuntimeError, match=r'test_vit.*no route to host.*checkpoint="path'):
+    with pytest.raises(ValueError, match=r'test_vit.*no route to host.*checkpoint="path'):
         model.init_weights()
 
 
@@ -128,5 +165,3 @@ def test_checkpoint_options_reach_the_loader(tmp_path):
     model = adapter('vit_tiny_patch16_224', checkpoint=accepting, model_kwargs=deeper)
     model.init_weights()
     assert torch.equal(model.vit.model.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
-    with pytest.raises(ValueError, match='names no file'):
-        adapter('test_vit', checkpoint={'min_matched': 0}).init_weights()

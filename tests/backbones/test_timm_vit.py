@@ -1,5 +1,7 @@
 """TimmViT against timm itself, per family."""
 
+import sys
+
 import pytest
 import timm
 import torch
@@ -150,7 +152,9 @@ def test_checkpointing_changes_no_gradient():
 
 @pytest.mark.parametrize('stages', [-1, 0, 2, 6])
 def test_freezing(stages):
-    vit = TimmViT('test_vit', frozen_stages=stages, drop_path_rate=0.5, final_norm=True).train()
+    vit = TimmViT('test_vit', frozen_stages=stages, drop_path_rate=0.5, final_norm=True)
+    assert [b.training for b in vit.model.blocks] == [i >= stages for i in range(6)]
+    vit.train()
     for name, layer in vit.layer_groups().items():
         frozen = stages == 6 or layer <= stages
         assert vit.get_parameter(name).requires_grad is not frozen, name
@@ -211,7 +215,13 @@ def test_layer_groups_cover_every_parameter(name):
         ({'model_name': 'test_vit', 'window_size': 0}, 'window_size=0: give tokens >= 1'),
         ({'model_name': 'test_vit', 'global_blocks': (1,)}, 'without window_size'),
         ({'model_name': 'test_vit', 'window_size': 4, 'global_blocks': (6,)}, r'\[6\] are.*0\.\.5'),
+        ({'model_name': 'hf-hub:someone/vit'}, 'that timm.list_models'),
+        ({'model_name': 'test_vit', 'drop_path_rate': 1.5}, r'1\.5: give a share in \[0, 1\)'),
+        ({'model_name': 'test_vit', 'checkpoint': {'min_matched': 0}}, r'dict\(path=\.\.\.\)'),
+        ({'model_name': 'test_vit', 'checkpoint': {'path': 'a', 'strict': 0}}, 'min_matched'),
         ({'model_name': 'test_vit', 'model_kwargs': {'num_classes': 3}}, 'num_classes'),
+        ({'model_name': 'test_vit', 'model_kwargs': {'patch_drop_rate': 0.5}}, 'patch_drop_rate'),
+        ({'model_name': 'test_vit', 'model_kwargs': {'dynamic_img_size': False}}, 'dynamic_img'),
         ({'model_name': 'test_vit', 'model_kwargs': {'colour': 3}}, 'could not build.*colour'),
         ({'model_name': 'test_vit', 'model_kwargs': {'patch_size': (8, 16)}}, '8x16 patches'),
     ],
@@ -219,3 +229,21 @@ def test_layer_groups_cover_every_parameter(name):
 def test_mistakes_end_in_one_clear_error(kwargs, message):
     with pytest.raises(ValueError, match=message):
         TimmViT(**kwargs)
+
+
+def test_checkpointing_spares_frozen_blocks_only(monkeypatch):
+    seen = []
+    module = sys.modules['vit_dense.backbones.timm_vit']
+    run = module.run_checkpointed
+    monkeypatch.setattr(
+        module, 'run_checkpointed', lambda f, *a, **k: (seen.append(f), run(f, *a, **k))[1]
+    )
+    vit = TimmViT('test_vit', frozen_stages=2, grad_checkpointing=True).train()
+    tokens, context = vit.embed(torch.randn(1, 3, 64, 64))
+    vit.run_blocks(tokens, context, 0, 6)
+    assert seen == list(vit.model.blocks[2:])
+
+
+def test_a_plain_vit_is_no_backbone():
+    with pytest.raises(ValueError, match='wrap it in an adapter'):
+        TimmViT('test_vit')(torch.zeros(1, 3, 64, 64))

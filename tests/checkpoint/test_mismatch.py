@@ -8,6 +8,8 @@ from timm.models.beit import Beit
 
 from vit_dense.checkpoint import CheckpointMismatchError, load_vit_weights
 
+PATCHES_ONLY = {'no_embed_class': True}  # positions as DINOv2 with registers has them
+
 
 def refuse(model, source, *parts, **options):
     """Assert that loading fails with all `parts` in its message and leaves the model alone."""
@@ -149,3 +151,19 @@ def test_head_of_another_size_is_ignored(build):
 def test_share_out_of_range(build, share):
     with pytest.raises(ValueError, match='min_matched'):
         load_vit_weights(build(), {}, min_matched=share)
+
+
+@pytest.mark.parametrize(
+    ('in_file', 'in_model', 'part'),
+    [
+        (PATCHES_ONLY, {**PATCHES_ONLY, 'reg_tokens': 4}, 'reg_token'),
+        ({**PATCHES_ONLY, 'reg_tokens': 4}, PATCHES_ONLY, 'reg_token'),
+        ({'class_token': False, 'global_pool': 'avg'}, {}, 'cls_token'),
+        ({}, {'class_token': False, 'global_pool': 'avg'}, 'cls_token'),
+    ],
+)
+def test_other_prefix_tokens_are_another_network(build, in_file, in_model, part):
+    """Random registers, or registers thrown away, must not pass for the file's network."""
+    source = build(seed=1, **in_file).state_dict()
+    with pytest.raises(CheckpointMismatchError, match=part):
+        load_vit_weights(build(**in_model), source)

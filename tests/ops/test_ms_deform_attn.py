@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from vit_dense.ops import MSDeformAttn, ms_deform_attn
+from vit_dense.ops import MSDeformAttn, SamplingGrid, ms_deform_attn
 from vit_dense.ops import ms_deform_attn as package_function
 from vit_dense.ops.ms_deform_attn import _by_embedding_bag, _by_grid_sample
 from vit_dense.ops.native import native_ms_deform_attn
@@ -101,9 +101,9 @@ def test_layer_samples_in_float32_under_autocast(monkeypatch):
 
     monkeypatch.setattr(sys.modules['vit_dense.ops.ms_deform_attn'], 'ms_deform_attn', spy)
     layer = MSDeformAttn(12, 3, num_levels=1)
-    reference_points = torch.rand(4, 1, 2)
+    grid = SamplingGrid.of(torch.rand(4, 1, 2), [(2, 3)])
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        out = layer(torch.randn(1, 4, 12), reference_points, torch.randn(1, 6, 12), [(2, 3)])
+        out = layer(torch.randn(1, 4, 12), grid, torch.randn(1, 6, 12))
     assert seen == {'locations': torch.float32, 'weights': torch.float32}
     assert out.isfinite().all()
 
@@ -127,13 +127,15 @@ def test_layer_moves_one_token_per_unit_of_offset():
             projection.weight.copy_(torch.eye(4))
     feat = torch.randn(1, 6, 4)  # a 2x3 grid
     centre = torch.tensor([[[0.5 / 3, 0.25]]])  # token (0, 0)
-    out = layer(torch.randn(1, 1, 4), centre, feat, [(2, 3)])
+    out = layer(torch.randn(1, 1, 4), SamplingGrid.of(centre, [(2, 3)]), feat)
     torch.testing.assert_close(out[0, 0], feat[0, 1])
 
 
 def test_heads_must_divide_the_value_width():
     with pytest.raises(ValueError, match='5 heads over a value width of 32'):
         MSDeformAttn(64, 5, num_levels=1, value_ratio=0.5)
+    with pytest.raises(ValueError, match='0 points: each must be at least 1'):
+        MSDeformAttn(64, 4, num_levels=1, num_points=0)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..layers import GridSize
+from ..ops import SamplingGrid
 
 
 class TokenGeometry:
@@ -18,10 +19,9 @@ class TokenGeometry:
     maps whose sizes were rounded up point at the same pixels.
 
     Attributes:
-        vit_shape: (h, w) of the ViT's tokens.
         pyramid_shapes: (h, w) of the pyramid's levels.
-        vit_in_pyramid: (h*w, levels, 2), the ViT tokens' (x, y) in each level, 0..1.
-        pyramid_in_vit: (S, 1, 2), the pyramid tokens' (x, y) in the ViT's grid, 0..1.
+        vit_in_pyramid: the ViT tokens' (h*w) places in each level.
+        pyramid_in_vit: the pyramid tokens' (S) places in the ViT's grid.
     """
 
     def __init__(
@@ -32,26 +32,21 @@ class TokenGeometry:
         pyramid_strides: Sequence[int],
         device: torch.device,
     ) -> None:
-        self.vit_shape = vit_shape
         self.pyramid_shapes = list(pyramid_shapes)
-        vit = _centres(vit_shape, patch_size, device)
         levels = list(zip(pyramid_shapes, pyramid_strides, strict=True))
-        pyramid = torch.cat([_centres(shape, stride, device) for shape, stride in levels])
-        self.vit_in_pyramid = torch.stack(
-            [vit / _extent(shape, stride, device) for shape, stride in levels], dim=1
-        )
-        self.pyramid_in_vit = (pyramid / _extent(vit_shape, patch_size, device))[:, None]
+        in_levels = [_places(vit_shape, patch_size, *level, device) for level in levels]
+        in_vit = [_places(*level, vit_shape, patch_size, device) for level in levels]
+        self.vit_in_pyramid = SamplingGrid.of(torch.stack(in_levels, dim=1), self.pyramid_shapes)
+        self.pyramid_in_vit = SamplingGrid.of(torch.cat(in_vit)[:, None], [vit_shape])
 
 
-def _centres(shape: GridSize, stride: int, device: torch.device) -> Tensor:
-    """(h*w, 2), the cells' centres (x, y) in pixels, row by row."""
+def _places(
+    shape: GridSize, stride: int, target: GridSize, target_stride: int, device: torch.device
+) -> Tensor:
+    """(h*w, 2), the centres (x, y) of a grid's cells, 0..1 over the extent of the target grid."""
     y, x = (
-        (torch.arange(size, device=device, dtype=torch.float32) + 0.5) * stride for size in shape
+        (torch.arange(cells, device=device, dtype=torch.float32) + 0.5)
+        * (stride / (target_cells * target_stride))
+        for cells, target_cells in zip(shape, target, strict=True)
     )
     return torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))), dim=-1)
-
-
-def _extent(shape: GridSize, stride: int, device: torch.device) -> Tensor:
-    """(2,), the grid's width and height in pixels."""
-    h, w = shape
-    return torch.tensor([w * stride, h * stride], device=device, dtype=torch.float32)

@@ -53,10 +53,7 @@ class Injector(nn.Module):
     def forward(self, patches: Tensor, pyramid: Tensor, geometry: TokenGeometry) -> Tensor:
         """(B, h*w, C) patch tokens and (B, S, C) pyramid tokens -> (B, h*w, C)."""
         found = self.attn(
-            self.query_norm(patches),
-            geometry.vit_in_pyramid,
-            self.feat_norm(pyramid),
-            geometry.pyramid_shapes,
+            self.query_norm(patches), geometry.vit_in_pyramid, self.feat_norm(pyramid)
         )
         return patches + self.gamma * found
 
@@ -76,10 +73,7 @@ class Extractor(nn.Module):
     def forward(self, pyramid: Tensor, patches: Tensor, geometry: TokenGeometry) -> Tensor:
         """(B, S, C) pyramid tokens and (B, h*w, C) patch tokens -> (B, S, C)."""
         pyramid = pyramid + self.attn(
-            self.query_norm(pyramid),
-            geometry.pyramid_in_vit,
-            self.feat_norm(patches),
-            [geometry.vit_shape],
+            self.query_norm(pyramid), geometry.pyramid_in_vit, self.feat_norm(patches)
         )
         ffn = self.ffn(self.ffn_norm(pyramid), geometry.pyramid_shapes)
         return pyramid + self.drop_path(ffn)
@@ -142,6 +136,16 @@ class ViTAdapter(MultiScaleAdapter):
         """
         super().__init__(vit, init_cfg)
         dim, depth = self.vit.embed_dim, self.vit.depth
+        if self.vit.final_norm:
+            raise ValueError(
+                'vit.final_norm=True: ViTAdapter has norms of its own on its maps and would leave '
+                "the ViT's without a gradient; leave it out, or use SimpleFeaturePyramid"
+            )
+        if min(conv_inplane, int(dim * cffn_ratio)) < 1:
+            raise ValueError(
+                f'conv_inplane={conv_inplane} and cffn_ratio={cffn_ratio} (of width {dim}) must '
+                f'each leave at least one channel'
+            )
         self.stages = self._check_stages(interaction_indexes, depth)
         if vit_feature_source not in ('stages', 'last'):
             raise ValueError(
@@ -188,12 +192,13 @@ class ViTAdapter(MultiScaleAdapter):
             if depth < count:
                 raise ValueError(f'a ViT of {depth} blocks cannot be cut into {count} stages')
             return [(depth * i // count, depth * (i + 1) // count) for i in range(count)]
-        stages = [(first, last + 1) for first, last in indexes]
+        pairs = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in indexes)
+        stages = [(first, last + 1) for first, last in indexes] if pairs else []
         starts = [0, *(stop for _, stop in stages)]
         in_order = all(stages[i][0] == starts[i] < stages[i][1] for i in range(len(stages)))
         if not in_order or starts[-1] != depth:
             raise ValueError(
-                f'interaction_indexes={[tuple(pair) for pair in indexes]} must name the first and '
+                f'interaction_indexes={list(indexes)} must name the first and '
                 f'last block of each stage and run through all of 0..{depth - 1} in order, such '
                 f'as {[(depth * i // 4, depth * (i + 1) // 4 - 1) for i in range(4)]}'
             )

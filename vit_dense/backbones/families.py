@@ -179,6 +179,11 @@ def find_family(model_name: str) -> Family:
         ValueError: no such model (names the nearest), no such tag (names the model's), or a model
             that is not an isotropic ViT of a known family.
     """
+    if ':' in model_name or '/' in model_name:
+        raise ValueError(
+            f'model_name={model_name!r}: give a name that timm.list_models() lists; for weights '
+            f'from elsewhere add checkpoint="file.safetensors"'
+        )
     architecture, _, tag = model_name.partition('.')
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=5)
@@ -216,20 +221,32 @@ def drop_unused(model: Any, *, final_norm: bool) -> None:
         model.mask_token = None
 
 
+# Parameters that stand before the blocks, also where timm's matchers leave them out.
+_EMBEDDINGS = (
+    'patch_embed.',
+    'pos_embed',
+    'cls_token',
+    'dist_token',
+    'reg_token',
+    'norm_pre.',
+    'rope.',
+    'rel_pos_bias.',
+)
+
+
 def layer_ids(model: Any) -> dict[str, int]:
     """Parameter name -> 0 for embeddings, i + 1 for block i, depth + 1 for the final norm.
 
-    Blocks are found by timm's `group_matcher`. What stands before them (positions, registers,
-    pre-norm, rotary frequencies) is the embedding's, also where timm's matcher leaves it out.
+    Blocks are found by timm's `group_matcher`. A parameter that is none of these is left out, for
+    the caller to refuse.
     """
-    depth = len(model.blocks)
     found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     ids = {}
     for name, _ in model.named_parameters():
         if name.startswith('blocks.'):
             ids[name] = int(found[name])
         elif name.startswith('norm.'):
-            ids[name] = depth + 1
-        else:
+            ids[name] = len(model.blocks) + 1
+        elif name.startswith(_EMBEDDINGS):
             ids[name] = 0
     return ids

@@ -12,15 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from timm.models import checkpoint as run_checkpointed
 from torch import Tensor, nn
 
-from ..checkpoint import LoadReport, load_vit_weights
+from ..checkpoint import load_vit_weights
 from ..layers import tokens_to_map
 from .families import TokenContext, drop_unused, find_family, layer_ids
+from .weights import check_options, timm_weights
 from .windows import WindowPartition
+
+# Arguments of timm's models that are not the user's to set.
+_RESERVED = {
+    'num_classes',
+    'pretrained',
+    'drop_path_rate',
+    'patch_drop_rate',
+    'dynamic_img_size',
+    'dynamic_img_pad',
+}
 
 
 @MODELS.register_module()
@@ -78,6 +90,7 @@ class TimmViT(nn.Module):
             raise ValueError(
                 f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them'
             )
+        check_options(checkpoint)
         self.model_name = model_name
         self.pretrained = pretrained
         self.checkpoint = checkpoint
@@ -85,8 +98,11 @@ class TimmViT(nn.Module):
         self.grad_checkpointing = grad_checkpointing
         self.frozen_stages = frozen_stages
         self.model_kwargs = dict(model_kwargs or {})
+        self.final_norm = final_norm
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
         self.family = find_family(model_name)
-        self.model = self._build(pretrained=False)
+        self.model = self._build()
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
         drop_unused(self.model, final_norm=final_norm)
@@ -103,21 +119,20 @@ class TimmViT(nn.Module):
         self._is_init = False
         self._freeze()
 
-    def _build(self, *, pretrained: bool) -> Any:
+    def _build(self) -> Any:
         """timm's model, with the constructor's mistakes told in our user's terms."""
-        kwargs = {**self.family.build_kwargs, **self.model_kwargs}
-        if reserved := {'num_classes', 'pretrained', 'drop_path_rate'} & kwargs.keys():
+        if reserved := _RESERVED & self.model_kwargs.keys():
             raise ValueError(
-                f'model_kwargs holds {sorted(reserved)}: TimmViT sets num_classes itself and takes '
-                f'pretrained and drop_path_rate as arguments of its own'
+                f'model_kwargs holds {sorted(reserved)}: TimmViT decides on these itself, takes '
+                f'drop_path_rate and pretrained as arguments, and needs every patch in its place'
             )
         try:
             return timm.create_model(
                 self.model_name,
-                pretrained=pretrained,
                 num_classes=0,
                 drop_path_rate=self.drop_path_rate,
-                **kwargs,
+                **self.family.build_kwargs,
+                **self.model_kwargs,
             )
         except TypeError as error:
             raise ValueError(
@@ -186,7 +201,7 @@ class TimmViT(nn.Module):
                 kwargs = self.family.mask_kwargs(kwargs, mask)
             tokens = windows.split(tokens)
         block = self.model.blocks[index]
-        if self.grad_checkpointing and self.training and tokens.requires_grad:
+        if self.grad_checkpointing and self.training and _builds_graph(block, tokens):
             tokens = run_checkpointed(block, tokens, **kwargs)
         else:
             tokens = block(tokens, **kwargs)
@@ -215,39 +230,38 @@ class TimmViT(nn.Module):
 
         Raises:
             CheckpointMismatchError: the file does not fit.
-            RuntimeError: timm's weights cannot be had.
+            WeightsUnavailableError: timm's weights cannot be had.
         """
         if self._is_init:
             return
         self._is_init = True
-        logger = MMLogger.get_current_instance()
-        if self.checkpoint is not None:
-            report = self._load_checkpoint(self.checkpoint)
-            logger.info(f'{self.model_name} from {report}')
-        elif self.pretrained:
-            report = load_vit_weights(self.model, self._pretrained_state())
-            logger.info(f'{self.model_name} from timm: {report}')
-
-    def _load_checkpoint(self, checkpoint: str | dict[str, Any]) -> LoadReport:
-        options: dict[str, Any] = (
-            dict(checkpoint) if isinstance(checkpoint, dict) else {'path': checkpoint}
-        )
-        if 'path' not in options:
-            raise ValueError(f'checkpoint={checkpoint!r} names no file: give dict(path=..., ...)')
         # a kernel of another size is resized for those only who asked for this patch size
-        options.setdefault('resize_patch', 'patch_size' in self.model_kwargs)
-        return load_vit_weights(self.model, Path(options.pop('path')), **options)
+        options: dict[str, Any] = {'resize_patch': 'patch_size' in self.model_kwargs}
+        source: Path | dict[str, Tensor]
+        if isinstance(self.checkpoint, dict):
+            options |= {k: v for k, v in self.checkpoint.items() if k != 'path'}
+            source = Path(self.checkpoint['path'])
+        elif self.checkpoint is not None:
+            source = Path(self.checkpoint)
+        elif self.pretrained:
+            source = timm_weights(self.model_name, self.model_kwargs)
+        else:
+            return
+        report = load_vit_weights(self.model, source, **options)
+        origin = 'timm' if self.pretrained else 'file'
+        MMLogger.get_current_instance().info(f'{self.model_name}, weights from {origin}: {report}')
 
-    def _pretrained_state(self) -> dict[str, Tensor]:
-        """timm's weights, fitted to our sizes by timm itself."""
-        try:
-            return self._build(pretrained=True).state_dict()
-        except Exception as error:
-            raise RuntimeError(
-                f'timm could not provide pretrained weights of {self.model_name!r} ({error}). '
-                f'Without network access, pass a local file: checkpoint="path.safetensors"; for '
-                f'random weights set pretrained=False'
-            ) from error
+    def forward(self, image: Tensor) -> Tensor:
+        """Refuses: a plain ViT has one scale, and heads for dense prediction want four.
+
+        Raises:
+            ValueError: always; says which adapters there are.
+        """
+        raise ValueError(
+            "backbone.type='TimmViT' has one map of one stride: wrap it in an adapter, such as "
+            "backbone=dict(type='ViTAdapter', vit=dict(type='TimmViT', ...)) or "
+            "type='SimpleFeaturePyramid'"
+        )
 
     def layer_groups(self) -> dict[str, int]:
         """Parameter name -> layer for learning-rate decay; see `families.layer_ids`."""
@@ -263,14 +277,11 @@ class TimmViT(nn.Module):
                 f'frozen_stages={self.frozen_stages} for {self.model_name!r}: allowed are -1 '
                 f'(train all), 0 (freeze embeddings) to {self.depth} (freeze all)'
             )
-        for name, layer in layer_ids(self.model).items():
-            if self._is_frozen(layer):
-                self.model.get_parameter(name).requires_grad_(False)
-
-    def _is_frozen(self, layer: int) -> bool:
-        if self.frozen_stages == self.depth:
-            return True
-        return layer <= self.frozen_stages
+        layers = layer_ids(self.model)
+        for name, parameter in self.model.named_parameters():
+            if self.frozen_stages == self.depth or layers.get(name, 0) <= self.frozen_stages:
+                parameter.requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> TimmViT:
         """As usual, but frozen parts stay in eval mode (no dropout, no stochastic depth)."""
@@ -284,3 +295,10 @@ class TimmViT(nn.Module):
             for block in self.model.blocks[: self.frozen_stages]:
                 block.eval()
         return self
+
+
+def _builds_graph(block: nn.Module, tokens: Tensor) -> bool:
+    """Whether autograd will want this block's activations."""
+    if not torch.is_grad_enabled():
+        return False
+    return tokens.requires_grad or any(p.requires_grad for p in block.parameters())

@@ -25,7 +25,10 @@ _LEFT_BEHIND = re.compile(
     r'|relative_position_index$'
 )
 # What no encoder can do without, or have too much of, and still be the same function.
-_ESSENTIAL = re.compile(r'^(?:blocks|patch_embed|norm_pre|rel_pos_bias)\.|^pos_embed$')
+_ESSENTIAL = re.compile(
+    r'^(?:blocks|patch_embed|norm_pre|rel_pos_bias)\.'
+    r'|^(?:pos_embed|cls_token|reg_token|dist_token|rope\.freqs)$'
+)
 _LAYER_SCALE = re.compile(r'\.(?:ls[12]\.gamma|gamma_[12])$')
 
 
@@ -182,13 +185,15 @@ def _foreign_parts(report: LoadReport, model: nn.Module) -> list[str]:
     """Names that make file and model different functions, however few parameters they hold.
 
     A LayerScale that the file lacks is none where the model's is 1 everywhere: the recipes of
-    ViT-Adapter fine-tune DeiT so.
+    ViT-Adapter fine-tune DeiT so. A distillation token that the model has not is left behind, as
+    is done with distilled DeiTs everywhere.
     """
     own = model.state_dict()
     return [
         name
         for name in [*report.missing, *report.unexpected]
         if _ESSENTIAL.match(name)
+        and not (name == 'dist_token' and name not in own)
         and not (name in own and _LAYER_SCALE.search(name) and bool((own[name] == 1).all()))
     ]
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -64,8 +65,11 @@ def ms_deform_attn(
         sampling_locations.to(dtype),
         attention_weights.to(dtype),
     )
-    if value.is_cuda and (native := native_ms_deform_attn()) is not None:
-        return native(*inputs).to(value.dtype)
+    # under torch.compile the look-up would break the graph, and grid_sample is fused there
+    if value.is_cuda and not torch.compiler.is_compiling():
+        native = native_ms_deform_attn()
+        if native is not None:
+            return native(*inputs).to(value.dtype)
     if value.device.type == 'cpu' and not torch.onnx.is_in_onnx_export():
         return _by_embedding_bag(*inputs).to(value.dtype)
     return _by_grid_sample(*inputs).to(value.dtype)
@@ -142,6 +146,27 @@ def _corners(
     return torch.stack(rows), torch.stack(row_weights)
 
 
+@dataclass(frozen=True)
+class SamplingGrid:
+    """Where queries stand in the pyramid that they look into; made once per forward.
+
+    Attributes:
+        points: (Lq, levels, 2), (x, y) of each query normalised to each level's extent.
+        shapes: (h, w) of each level, in tokens.
+        unit: (levels, 2), the normalised size of one token.
+    """
+
+    points: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    unit: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor, shapes: SpatialShapes) -> SamplingGrid:
+        """Adds the unit, in one copy to the device for all layers that share the grid."""
+        sizes = torch.tensor([[1 / w, 1 / h] for h, w in shapes])
+        return cls(points, tuple(shapes), sizes.to(points.device, non_blocking=True))
+
+
 class MSDeformAttn(nn.Module):
     """The attention layer: predicts offsets and weights from the query, projects in and out.
 
@@ -171,6 +196,11 @@ class MSDeformAttn(nn.Module):
         """
         super().__init__()
         value_dim = int(dim * value_ratio)
+        if min(num_heads, num_levels, num_points) < 1:
+            raise ValueError(
+                f'deformable attention with {num_heads} heads, {num_levels} levels and '
+                f'{num_points} points: each must be at least 1'
+            )
         if value_dim % num_heads or value_dim == 0:
             raise ValueError(
                 f'deformable attention has {num_heads} heads over a value width of {value_dim} '
@@ -204,19 +234,12 @@ class MSDeformAttn(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(
-        self,
-        query: Tensor,
-        reference_points: Tensor,
-        feat: Tensor,
-        spatial_shapes: SpatialShapes,
-    ) -> Tensor:
+    def forward(self, query: Tensor, grid: SamplingGrid, feat: Tensor) -> Tensor:
         """
         Args:
             query: (B, Lq, dim).
-            reference_points: (Lq, levels, 2), (x, y) normalised to each level's extent.
+            grid: where the queries stand among the levels of `feat`.
             feat: (B, S, dim), the levels one after the other.
-            spatial_shapes: (h, w) of each level, in tokens.
 
         Returns:
             (B, Lq, dim).
@@ -229,7 +252,6 @@ class MSDeformAttn(nn.Module):
         weights = weights.float().softmax(-1).view(layout)
         offsets = self.sampling_offsets(query).float().view(*layout, 2)
         # one unit of offset is one token of the level
-        unit = torch.tensor([[1 / w, 1 / h] for h, w in spatial_shapes], device=query.device)
-        locations = reference_points[:, None, :, None] + offsets * unit[:, None]
-        out = ms_deform_attn(value, spatial_shapes, locations, weights)
+        locations = grid.points[:, None, :, None] + offsets * grid.unit[:, None]
+        out = ms_deform_attn(value, grid.shapes, locations, weights)
         return self.output_proj(out)
