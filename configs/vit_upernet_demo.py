@@ -9,7 +9,7 @@ _base_ = [
     '_base_/default_runtime.py',
 ]
 
-max_iters = 700
+max_iters = 600
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
@@ -17,7 +17,8 @@ model = dict(
         vit=dict(model_name='test_vit', pretrained=False, drop_path_rate=0.0),
         conv_inplane=32,
         deform_num_heads=4,
-        deform_ratio=1.0,
+        deform_ratio=0.5,
+        n_points=2,
     ),
     decode_head=dict(
         in_channels=[64] * 4,
