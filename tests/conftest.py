@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 sys.path.insert(0, str(Path(__file__).parent))
 # small tensors: threads cost more than they bring, and other runs share the cores
@@ -14,3 +15,10 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_left_behind():
+    """A Runner makes its scope the current one for good; the next test must not inherit it."""
+    yield
+    DefaultScope._instance_dict.clear()

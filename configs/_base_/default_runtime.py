@@ -29,6 +29,7 @@ default_hooks = dict(
     # Here and not in `custom_hooks`, whose list a config with hooks of its own replaces.
     check=dict(type='SegCheckHook'),
     normalization=dict(type='NormalizationCheckHook'),
+    checkpoint_check=dict(type='CheckpointCheckHook'),
     pictures=dict(type='SegPicturesHook'),
     plain_history=dict(type='PlainHistoryHook'),
 )

@@ -32,7 +32,7 @@ def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
         return 0
     try:
         work()
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         message = user_message(error)
         if message is None:
             raise
@@ -41,7 +41,7 @@ def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
     return 0
 
 
-def user_message(error: ValueError) -> str | None:
+def user_message(error: Exception) -> str | None:
     """Returns the message if the package's own code raised `error`, else None."""
     text = str(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:

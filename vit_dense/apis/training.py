@@ -42,8 +42,10 @@ def train_model(
         enable_amp(config, amp_dtype)
     if auto_scale_lr:
         _enable_auto_scale_lr(config)
-    if seed is not None or deterministic:
-        config.randomness = {'seed': seed, 'deterministic': deterministic}
+    asked = {'seed': seed} if seed is not None else {}
+    asked |= {'deterministic': True} if deterministic else {}
+    if asked:
+        config.randomness = {**config.get('randomness', {}), **asked}
     runner = build_runner(config)
     runner.train()
     return runner

@@ -15,6 +15,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..engine.checkpoint_check import unwrap
 from .dataset import CheckedSegDataset, check_samples
 
 # What mmseg's loading writes where reduce_zero_label or a choice of classes removes a label.
@@ -80,13 +81,6 @@ class SegCheckHook(Hook):
                         f'ignore_index={part.ignore_index}: pixels without a class would be '
                         'scored. Set both to the same value.'
                     )
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the segmentor inside wrappers for distribution and test-time augmentation."""
-    while isinstance(inner := getattr(model, 'module', None), nn.Module):
-        model = inner
-    return model
 
 
 def iter_heads(model: nn.Module) -> Iterator[tuple[str, BaseDecodeHead]]:
