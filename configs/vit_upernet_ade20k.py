@@ -2,7 +2,8 @@
 
     python tools/train.py configs/vit_upernet_ade20k.py
 
-Eight processes of two images each, as published; `--auto-scale-lr` for anything else.
+The recipe is the one published for ViT-Adapter-B on DeiT-B: eight processes of two images each;
+`--auto-scale-lr` for anything else.
 To change the backbone, name another timm model and its width, mean and std below.
 """
 

@@ -87,6 +87,20 @@ def test_seed_and_deterministic(built: list[Config]) -> None:
     ]
 
 
+def test_resuming_needs_no_pretrained_weights(built: list[Config], tmp_path: Path) -> None:
+    def config() -> Config:
+        vit = {'type': 'TimmViT', 'pretrained': True}
+        return Config({'model': {'backbone': {'vit': vit}}, 'work_dir': str(tmp_path)})
+
+    training.train_model(config(), resume='auto')  # nothing to go on from yet
+    (tmp_path / 'iter_4.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_4.pth'))
+    training.train_model(config())
+    training.train_model(config(), resume='auto')
+    training.train_model(config(), resume=str(tmp_path / 'iter_4.pth'))
+    assert [one.model.backbone.vit.pretrained for one in built] == [True, True, False, False]
+
+
 def test_amp_is_bfloat16_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     config = wrapper(clip_grad={'max_norm': 1})

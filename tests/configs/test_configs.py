@@ -136,7 +136,7 @@ RECIPES: dict[str, tuple[Any, ...]] = {
     'vit-adapter-s-augreg': (6e-5, 0.01, 0.95, 0.2, 6, 1.0, 384),
     'vit-adapter-s-dinov2': (6e-5, 0.05, 0.7, 0.2, 6, 1.0, 384),
     'vit-adapter-b-deit': (6e-5, 0.01, 0.95, 0.3, 12, 0.5, 768),
-    'vit-adapter-b-augreg': (6e-5, 0.01, 0.95, 0.3, 12, 0.5, 768),
+    'vit-adapter-b-augreg': (2e-5, 0.01, 1.0, 0.3, 12, 0.5, 768),
     'vit-adapter-b-dinov2': (6e-5, 0.05, 0.7, 0.3, 12, 0.5, 768),
     'vit-adapter-l-augreg': (2e-5, 0.05, 0.95, 0.4, 16, 0.5, 1024),
     'vit-adapter-l-dinov2': (6e-5, 0.05, 0.8, 0.4, 16, 0.5, 1024),
@@ -168,12 +168,27 @@ def test_recipe(model: str) -> None:
     assert config.train_dataloader.batch_size == 2, 'on eight processes'
 
 
-def test_flagship_is_what_its_systematic_name_says() -> None:
+def test_flagship_has_the_weights_and_recipe_it_tells() -> None:
     flagship = Config.fromfile(CONFIGS / 'vit_upernet_ade20k.py', import_custom_modules=False)
-    leaf = CONFIGS / 'vit_adapter/vit-adapter-b-augreg_upernet_8xb2-160k_ade20k-512x512.py'
-    assert flagship.to_dict() == Config.fromfile(leaf, import_custom_modules=False).to_dict()
     vit = flagship.model.backbone.vit
     assert vit.model_name == 'vit_base_patch16_224.augreg_in21k_ft_in1k'
+    assert flagship.optim_wrapper.optimizer.lr == 6e-5
+    assert flagship.optim_wrapper.paramwise_cfg.layer_decay_rate == 0.95
+
+
+def test_released_augreg_recipe_has_faster_heads() -> None:
+    (path,) = CONFIGS.rglob('vit-adapter-b-augreg_upernet_8xb2*.py')
+    config = Config.fromfile(path, import_custom_modules=False)
+    assert config.model.backbone.vit.model_name == 'vit_base_patch16_384.augreg_in21k_ft_in1k'
+    assert config.optim_wrapper.paramwise_cfg.custom_keys == {'head': {'lr_mult': 10.0}}
+
+
+def test_tta_has_the_scale_of_the_plain_test() -> None:
+    for path in LEAVES:
+        config = Config.fromfile(path, import_custom_modules=False)
+        scales = [t.scale for t in config.tta_pipeline[1].transforms[0]]
+        plain = next(t.scale for t in config.test_pipeline if t.type == 'Resize')
+        assert plain in scales, path
 
 
 def test_accumulation_takes_the_same_number_of_updates() -> None:

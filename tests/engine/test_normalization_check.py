@@ -80,3 +80,13 @@ def test_hook_warns_once_and_never_fails(monkeypatch: pytest.MonkeyPatch) -> Non
     assert seen == []
     hook.before_run(SimpleNamespace(model=model(*IMAGENET)))
     assert len(seen) == 1
+
+
+def test_channels_left_in_the_loader_s_order_are_a_difference() -> None:
+    given = model(HALF, HALF)
+    given.data_preprocessor.channel_conversion = True
+    assert describe_mismatch(given) is None
+    given.data_preprocessor.channel_conversion = False
+    text = describe_mismatch(given)
+    assert text is not None
+    assert 'vit_tiny were trained on RGB' in text

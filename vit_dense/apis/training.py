@@ -1,8 +1,10 @@
 """Training from a config and the options that OpenMMLab users know."""
 
+from pathlib import Path
+
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from .config import build_runner, require_file
 
@@ -46,9 +48,27 @@ def train_model(
     asked |= {'deterministic': True} if deterministic else {}
     if asked:
         config.randomness = {**config.get('randomness', {}), **asked}
+    if config.get('resume') and (config.get('load_from') or _latest(config)):
+        _skip_pretrained(config)
     runner = build_runner(config)
     runner.train()
     return runner
+
+
+def _latest(config: Config) -> str | None:
+    """The checkpoint in the work directory that 'auto' goes on from."""
+    folder = config.get('work_dir')
+    return find_latest_checkpoint(folder) if folder and Path(folder).is_dir() else None
+
+
+def _skip_pretrained(config: Config) -> None:
+    """Lets a resumed training start without the weights that its checkpoint replaces anyway.
+
+    mmengine initialises the model before it resumes, and the hub may be out of reach by then.
+    """
+    vit = config.get('model', {}).get('backbone', {}).get('vit')
+    if vit is not None:
+        vit.update(pretrained=False, checkpoint=None)
 
 
 def enable_amp(config: Config, dtype: str) -> None:

@@ -47,9 +47,17 @@ def describe_mismatch(model: nn.Module) -> str | None:
     preprocessor = getattr(model, 'data_preprocessor', None)
     expected = [_read(vit, name, scale=_FULL_SCALE) for name in ('mean', 'std')]
     given = [_read(preprocessor, name, scale=1.0) for name in ('mean', 'std')]
-    if preprocessor is None or None in expected or _agree(given, expected):
-        return None
     name = getattr(vit, 'model_name', type(vit).__name__)
+    if preprocessor is None or None in expected:
+        return None
+    if _agree(given, expected):
+        if getattr(preprocessor, 'channel_conversion', True):
+            return None
+        return (
+            f'model.data_preprocessor leaves channels in the order they are loaded in, which is '
+            f'BGR unless the pipeline says otherwise; the weights of {name} were trained on RGB. '
+            'Set bgr_to_rgb=True in data_preprocessor.'
+        )
     return (
         f'model.data_preprocessor normalises with {_show(given)}, but the weights of {name} were '
         f'trained with {_show(expected)}. Set the latter in data_preprocessor, unless the '

@@ -1,5 +1,8 @@
 """ViT-Adapter-B on the AugReg ViT-B/16, under UPerNet with an FCN auxiliary head.
 
+The ViT has its classifier's own form. The releases add a LayerScale that starts at 1, whatever the
+weights: `model_kwargs=dict(init_values=1.0)` of `vit` does the same.
+
 Number of classes, crop size and sliding-window test are the data set's: the leaf sets them.
 """
 
