@@ -120,7 +120,7 @@ def test_finished_runs_are_kept(transfer, tmp_path):
 
 
 def test_table(transfer):
-    classifier = {'best_accuracy': 50.0, 'validation_patches': 9, 'chance': 10.0}
+    classifier = {'accuracy': 50.0, 'validation_patches': 9, 'chance': 10.0}
     runs = {
         'scratch': [{'mIoU': 10.0, 'seconds': 1}, {'mIoU': 12.0, 'seconds': 1}],
         'transfer': [{'mIoU': 15.0, 'seconds': 1}, {'mIoU': 16.0, 'seconds': 1}],

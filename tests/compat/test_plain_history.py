@@ -76,7 +76,7 @@ def _runner(folder: Path, iters: int, plain: bool, **options: Any) -> Runner:
         ],
         'randomness': {'seed': 3},
         'log_level': 'ERROR',
-        'experiment_name': f'{folder.name}_{iters}_{plain}_{len(options)}',
+        'experiment_name': f'{folder.parent.name}_{folder.name}_{iters}_{plain}_{len(options)}',
     }
     return Runner(**{**settings, **options})
 

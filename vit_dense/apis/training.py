@@ -47,7 +47,7 @@ def train_model(
     asked = {'seed': seed} if seed is not None else {}
     asked |= {'deterministic': True} if deterministic else {}
     if asked:
-        config.randomness = {**config.get('randomness', {}), **asked}
+        config.randomness = {'seed': None, **config.get('randomness', {}), **asked}
     if config.get('resume') and (config.get('load_from') or _latest(config)):
         _skip_pretrained(config)
     runner = build_runner(config)
