@@ -14,6 +14,9 @@ ENVIRONMENT := .venv
 endif
 PYTHON := $(ENVIRONMENT)/bin/python
 INSTALLED := $(ENVIRONMENT)/.vit_dense-installed
+# Threads that wait sleep instead of spinning: two spinning threads on two cores, one of them busy
+# with something else, were seen to train ten times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 EXTRAS ?= all,dev
 CONSTRAINTS := requirements/constraints.txt
 

@@ -81,9 +81,12 @@ def test_resume(built: list[Config], tmp_path: Path) -> None:
 def test_seed_and_deterministic(built: list[Config]) -> None:
     training.train_model(Config(), seed=3, deterministic=True)
     training.train_model(Config({'randomness': {'seed': 9}}))
+    training.train_model(Config(), deterministic=True)
     assert [one.randomness for one in built] == [
         {'seed': 3, 'deterministic': True},
         {'seed': 9},
+        # The runner insists on the key.
+        {'seed': None, 'deterministic': True},
     ]
 
 
