@@ -9,7 +9,7 @@ _base_ = [
     '_base_/default_runtime.py',
 ]
 
-max_iters = 500
+max_iters = 600
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
