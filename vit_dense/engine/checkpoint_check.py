@@ -13,7 +13,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 
-_SHOWN = 5
+from ..checkpoint.report import shorten
+from .wrappers import unwrap
+
 # Counters of batch norms, which older checkpoints lack and inference does not read.
 _OPTIONAL = re.compile(r'num_batches_tracked$')
 
@@ -55,9 +57,9 @@ class CheckpointCheckHook(Hook):
             left = [name for name in given if name not in expected]
             raise ValueError(
                 f'The checkpoint is not of this model: {len(absent)} of {len(expected)} tensors '
-                f'are missing or have another shape ({_shorten(absent)}); {len(left)} of the '
-                f"file's tensors have no place ({_shorten(left)}). Give the checkpoint that this "
-                'config trained, or the config that trained this checkpoint'
+                f'are missing or have another shape ({shorten(absent)}); {len(left)} of the '
+                f"file's tensors have no place ({shorten(left) or 'none'}). Give the checkpoint "
+                'that this config trained, or the config that trained this checkpoint'
             )
 
     def _check_backbone(self, model: nn.Module, given: Mapping[str, Any]) -> None:
@@ -68,25 +70,14 @@ class CheckpointCheckHook(Hook):
         total = sum(p.numel() for p in sizes.values())
         found = sum(p.numel() for name, p in sizes.items() if _fits(given.get(name), p))
         if found < self.min_backbone * total:
+            names = shorten(list(given)) or 'none'
             raise ValueError(
                 f'load_from fills {found / max(total, 1):.1%} of the backbone, less than '
-                f'{self.min_backbone:.0%}: its tensors are {_shorten(list(given))}. For weights of '
+                f'{self.min_backbone:.0%}: its tensors are {names}. For weights of '
                 'a ViT alone set backbone.vit.checkpoint instead; to accept the file, lower '
                 'min_backbone of CheckpointCheckHook in default_hooks'
             )
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside wrappers for distribution and test-time augmentation."""
-    while isinstance(inner := getattr(model, 'module', None), nn.Module):
-        model = inner
-    return model
-
-
 def _fits(given: Any, expected: Tensor) -> bool:
     return isinstance(given, Tensor) and given.shape == expected.shape
-
-
-def _shorten(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return (', '.join(names[:_SHOWN]) or 'none') + (f', ... {rest} more' if rest > 0 else '')

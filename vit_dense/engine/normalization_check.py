@@ -14,6 +14,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+from .wrappers import unwrap
+
 # mm configs count in grey levels, timm in shares of the full range.
 _FULL_SCALE = 255.0
 # Published configs round to 123.675; a convention that differs, differs by more than 1.
@@ -40,8 +42,7 @@ def describe_mismatch(model: nn.Module) -> str | None:
     Returns:
         A warning with both conventions, or None where they agree or the backbone names none.
     """
-    while isinstance(inner := getattr(model, 'module', None), nn.Module):
-        model = inner
+    model = unwrap(model)
     backbone = getattr(model, 'backbone', None)
     vit = getattr(backbone, 'vit', backbone)
     preprocessor = getattr(model, 'data_preprocessor', None)

@@ -15,7 +15,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..engine.checkpoint_check import unwrap
+from ..engine.wrappers import unwrap
 from .dataset import CheckedSegDataset, check_samples
 
 # What mmseg's loading writes where reduce_zero_label or a choice of classes removes a label.

@@ -18,6 +18,7 @@ from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.structures import SegDataSample
 
+from ..adapters.base import MIN_IMAGE_SIZE
 from ..datasets import CLASSES, PALETTE, write_demo_dataset
 from ..datasets.folder_checks import (
     LabelRule,
@@ -27,9 +28,6 @@ from ..datasets.folder_checks import (
     check_pairs,
     describe_wrong_values,
 )
-
-# The contract of all backbones here: smaller inputs have no map at stride 32.
-_MIN_SIZE = 32
 
 
 @DATASETS.register_module()
@@ -87,11 +85,11 @@ class CheckedSegDataset(BaseSegDataset):
         if not isinstance(truth, SegDataSample) or not isinstance(image, torch.Tensor):
             return
         height, width = image.shape[-2:]
-        if min(height, width) < _MIN_SIZE:
+        if min(height, width) < MIN_IMAGE_SIZE:
             raise ValueError(
                 f'The image {truth.img_path} reaches the model with {height}x{width} pixels; at '
-                f'least {_MIN_SIZE}x{_MIN_SIZE} are needed. Remove it from the data set, or '
-                'enlarge images in the pipeline (Resize, RandomResize).'
+                f'least {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE} are needed. Remove it from the data set, '
+                'or enlarge images in the pipeline (Resize, RandomResize).'
             )
         if 'gt_sem_seg' not in truth:
             return
