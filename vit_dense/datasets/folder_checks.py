@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from .files import data_not_found, missing_files, picture_size, spread_evenly
+
 Pair = tuple[str, str]
 
 _DEMO_HINT = (
@@ -62,19 +64,26 @@ def check_folders(
     missing = next((folder for folder in folders if not os.path.isdir(folder)), None)
     if missing is None:
         return
-    layout = '\n'.join(
-        f'  {os.path.join(folder, "*")}{suffix}'
-        for folder, suffix in zip(folders, suffixes, strict=True)
+    message = data_not_found(
+        f'the folder {missing} does not exist',
+        f'data_root={data_root!r}' if data_root else 'data_prefix',
+        [f'{os.path.join(one, "*")}{end}' for one, end in zip(folders, suffixes, strict=True)],
+        link=data_root or missing,
+        source=source,
+        hints=[*_other_task(data_root), _DEMO_HINT],
     )
-    place = f'data_root={data_root!r}' if data_root else 'data_prefix'
-    parts = [
-        f'Data set not found: the folder {missing} does not exist. Expected by {place}:\n{layout}',
-        source,
-        'If the data lies elsewhere, link it there (ln -s /where/it/lies '
-        f'{data_root or missing}) or set data_root in the config.',
-        _DEMO_HINT,
+    raise ValueError(message)
+
+
+def _other_task(data_root: str | None) -> list[str]:
+    """Says so where the folder holds boxes instead of masks."""
+    files = sorted(Path(data_root or '.', 'annotations').glob('*.json')) if data_root else []
+    if not files:
+        return []
+    return [
+        f'There are annotation files for detection there ({files[0]}): to train a detector on '
+        'them, start from configs/vit_maskrcnn_custom.py.'
     ]
-    raise ValueError('\n'.join(part for part in parts if part))
 
 
 def check_found(image_folder: str, suffix: str, count: int) -> None:
@@ -104,15 +113,7 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
     Raises:
         ValueError: How many masks are missing and the first of them.
     """
-    # One listing per folder: asking for 20 000 files one by one takes minutes on a network disk.
-    listed: dict[str, set[str]] = {}
-    missing = []
-    for image, mask in pairs:
-        folder, name = os.path.split(mask)
-        if folder not in listed:
-            listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        if name not in listed[folder]:
-            missing.append((image, mask))
+    missing = [pairs[index] for index in missing_files([mask for _, mask in pairs])]
     if missing:
         shown = '\n'.join(f'  {image} needs {mask}' for image, mask in missing[:_NAMES_SHOWN])
         raise ValueError(
@@ -133,12 +134,10 @@ def check_masks(pairs: Sequence[Pair], rule: LabelRule, limit: int | None = None
     Raises:
         ValueError: The first mask that does not fit, what is wrong with it, what to do.
     """
-    count = len(pairs) if limit is None else min(limit, len(pairs))
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int))
-    for index in chosen:
+    for index in spread_evenly(len(pairs), limit):
         image, mask = pairs[index]
         values = read_mask(mask)
-        size = _picture_size(image)
+        size = picture_size(image)
         if size is not None and size != (values.shape[1], values.shape[0]):
             raise ValueError(
                 f'The mask {mask} has {values.shape[1]}x{values.shape[0]} pixels, its image '
@@ -201,12 +200,3 @@ def describe_wrong_values(source: str, wrong: Sequence[int], rule: LabelRule) ->
         f'classes and reduce_zero_label={rule.reduce_zero_label} only {allowed} are allowed. '
         f'{reason}'
     )
-
-
-def _picture_size(path: str) -> tuple[int, int] | None:
-    """Width and height from the header, or None where this reader does not know the format."""
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except (OSError, UnidentifiedImageError):
-        return None

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
+Colours = Sequence[Sequence[int]]
 
 _GAP = 4
 _WHITE = 255
@@ -15,7 +16,7 @@ _WHITE = 255
 def overlay(
     image: Picture,
     labels: NDArray[np.integer],
-    palette: Sequence[Sequence[int]],
+    palette: Colours,
     *,
     opacity: float = 0.6,
 ) -> Picture:
@@ -61,7 +62,7 @@ def sheet(rows: Sequence[Picture], columns: int = 2) -> Picture:
     return page
 
 
-def legend(classes: Sequence[str], palette: Sequence[Sequence[int]], width: int) -> Picture:
+def legend(classes: Sequence[str], palette: Colours, width: int) -> Picture:
     """Returns a strip `width` pixels wide that names the colours."""
     font, scale, line = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 22
     places: list[tuple[int, int]] = []

@@ -1,9 +1,10 @@
-"""Writes the embedded data set: drawn streets in the layout of ADE20K.
+"""Writes the embedded data set: drawn streets in the layouts of ADE20K and COCO.
 
     data/demo/
-      images/{training,validation}/00000.png       RGB
-      annotations/{training,validation}/00000.png  class index per pixel, no void
-      finished.json                                what was written, by which generator
+      images/{training,validation}/00000.png             RGB
+      annotations/{training,validation}/00000.png        class index per pixel, no void
+      annotations/instances_{training,validation}.json   boxes and masks of what can be counted
+      finished.json                                      what was written, by which generator
 
 The folder appears under its name only when it is complete, so an interrupted run leaves nothing
 that could be mistaken for data. The same `DemoSpec` gives the same bytes.
@@ -14,17 +15,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 
+from .coco_format import scenes_to_coco
 from .street_canvas import CLASSES
-from .street_scene import draw_scene
+from .street_scene import Scene, draw_scene
 
 # Raise it with every change of the drawings: folders of another version are written anew.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 MARKER = 'finished.json'
 DEFAULT_ROOT = 'data/demo'
 
@@ -94,13 +96,19 @@ def _write_split(root: Path, split: str, count: int, spec: DemoSpec) -> None:
     images.mkdir(parents=True)
     annotations.mkdir(parents=True)
     stream = ('training', 'validation').index(split)
-    for index in range(count):
-        scene = draw_scene([spec.seed, stream, index], spec.height, spec.width)
-        name = f'{index:05d}.png'
-        written = cv2.imwrite(str(images / name), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
-        written = cv2.imwrite(str(annotations / name), scene.semantic) and written
-        if not written:
-            raise OSError(f'Could not write {images / name} or its annotation. Is the disk full?')
+
+    def scenes() -> Iterator[tuple[str, Scene]]:
+        for index in range(count):
+            scene = draw_scene([spec.seed, stream, index], spec.height, spec.width)
+            name = f'{index:05d}.png'
+            written = cv2.imwrite(str(images / name), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+            written = cv2.imwrite(str(annotations / name), scene.semantic) and written
+            if not written:
+                raise OSError(f'Could not write {images / name} or its mask. Is the disk full?')
+            yield name, scene
+
+    instances = json.dumps(scenes_to_coco(scenes()))
+    (root / 'annotations' / f'instances_{split}.json').write_text(instances)
 
 
 def _description(spec: DemoSpec) -> dict[str, object]:

@@ -1,0 +1,63 @@
+"""A small COCO data set on disk, to be spoilt in one way per test."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
+CLASSES = ('cat', 'dog')
+SOUND: dict[str, Any] = {
+    'images': [
+        {'id': 1, 'file_name': 'a.png', 'width': 48, 'height': 40},
+        {'id': 2, 'file_name': 'b.png', 'width': 48, 'height': 40},
+    ],
+    'annotations': [
+        {
+            'id': 1,
+            'image_id': 1,
+            'category_id': 3,
+            'bbox': [4, 5, 10, 20],
+            'area': 200,
+            'iscrowd': 0,
+            'segmentation': [[4, 5, 14, 5, 14, 25, 4, 25]],
+        },
+        {
+            'id': 2,
+            'image_id': 2,
+            'category_id': 7,
+            'bbox': [20, 8, 28, 32],
+            'area': 896,
+            'iscrowd': 0,
+            'segmentation': [[20, 8, 48, 8, 48, 40, 20, 40]],
+        },
+    ],
+    'categories': CATEGORIES,
+}
+
+
+def sound() -> dict[str, Any]:
+    """Returns a copy that may be changed."""
+    return deepcopy(SOUND)
+
+
+def write(root: Path, content: Any, name: str = 'train.json') -> str:
+    """Writes an annotation file into `root/annotations`, and returns its path."""
+    path = root / 'annotations' / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def write_images(root: Path) -> str:
+    """Writes the two pictures into `root/images`, and returns the folder."""
+    folder = root / 'images'
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for image in SOUND['images']:
+        pixels = rng.integers(0, 256, (image['height'], image['width'], 3), np.uint8)
+        cv2.imwrite(str(folder / image['file_name']), pixels)
+    return str(folder)
