@@ -7,10 +7,14 @@ mmseg can be imported without compiled mmcv operators is the work of `vit_dense.
 when the parent package is imported, hence before the lines below.
 """
 
-from ..engine.normalization_check import NormalizationCheckHook
-from .check_hook import SegCheckHook
-from .dataset import CheckedADE20KDataset, CheckedSegDataset, DemoSegDataset
-from .pictures_hook import SegPicturesHook
+from ..compat.openmmlab import require
+
+require('mmseg')
+
+from ..engine.normalization_check import NormalizationCheckHook  # noqa: E402
+from .check_hook import SegCheckHook  # noqa: E402
+from .dataset import CheckedADE20KDataset, CheckedSegDataset, DemoSegDataset  # noqa: E402
+from .pictures_hook import SegPicturesHook  # noqa: E402
 
 __all__ = [
     'CheckedADE20KDataset',

@@ -15,11 +15,16 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..engine.wrappers import unwrap
+from ..checkpoint.report import shorten
+from ..engine.wrappers import check_task, iter_datasets, unwrap
 from .dataset import CheckedSegDataset, check_samples
 
 # What mmseg's loading writes where reduce_zero_label or a choice of classes removes a label.
 _LOADED_VOID = 255
+_ADVICE = (
+    'Masks of classes need CheckedSegDataset (configs/vit_upernet_custom.py); for boxes, start '
+    'from configs/vit_maskrcnn_custom.py.'
+)
 
 
 @HOOKS.register_module()
@@ -64,6 +69,9 @@ class SegCheckHook(Hook):
 
     def _check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
         for part in iter_datasets(dataset):
+            check_task(part, split, wanted='a segmentor', other='mmdet', advice=_ADVICE)
+            if not isinstance(part, BaseSegDataset):
+                continue
             if not isinstance(part, CheckedSegDataset):
                 samples = [part.get_data_info(index) for index in range(len(part))]
                 check_samples(part, samples, self.scan_masks)
@@ -75,10 +83,11 @@ class SegCheckHook(Hook):
         for metric in evaluator.metrics:
             void = getattr(metric, 'ignore_index', None)
             for part in iter_datasets(dataset):
-                if void is not None and void != part.ignore_index:
+                given = getattr(part, 'ignore_index', void)
+                if void is not None and void != given:
                     raise ValueError(
                         f'{type(metric).__name__} has ignore_index={void}, the data set has '
-                        f'ignore_index={part.ignore_index}: pixels without a class would be '
+                        f'ignore_index={given}: pixels without a class would be '
                         'scored. Set both to the same value.'
                     )
 
@@ -91,15 +100,6 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, BaseDecodeHead]]:
         for index, head in enumerate(found if isinstance(found, nn.ModuleList) else [found]):
             if isinstance(head, BaseDecodeHead):
                 yield f'{name}[{index}]' if several else name, head
-
-
-def iter_datasets(dataset: Any) -> Iterator[BaseSegDataset]:
-    """Yields the segmentation data sets inside concatenation and repetition."""
-    for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
-        if inner is not None:
-            yield from iter_datasets(inner)
-    if isinstance(dataset, BaseSegDataset):
-        yield dataset
 
 
 def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> None:
@@ -129,11 +129,10 @@ def check_classes(name: str, head: BaseDecodeHead, dataset: BaseSegDataset, spli
     """Raises `ValueError` where head and data set differ in classes or in `ignore_index`."""
     classes = dataset.metainfo.get('classes') or ()
     if classes and head.num_classes != len(classes):
-        shown = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
         raise ValueError(
             f'{name}.num_classes={head.num_classes}, but the {split} data set has {len(classes)} '
-            f'classes ({shown}). Set num_classes={len(classes)} in every head, or correct '
-            'metainfo.classes.'
+            f'classes ({shorten(list(classes))}). Set num_classes={len(classes)} in every head, or '
+            'correct metainfo.classes.'
         )
     if head.ignore_index is not None and head.ignore_index != dataset.ignore_index:
         raise ValueError(
