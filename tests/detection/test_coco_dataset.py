@@ -1,0 +1,126 @@
+"""The checked COCO data set: what it accepts, and that every check of the file is asked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coco_files import sound, write
+
+from vit_dense.datasets import THING_CLASSES, DemoSpec, synthetic
+
+Make = Callable[..., dict[str, Any]]
+Build = Callable[[dict[str, Any]], Any]
+
+
+def test_a_sound_file_loads(dataset_config: Make, build: Build) -> None:
+    dataset = build(dataset_config())
+    assert len(dataset) == 2
+    sample = dataset[1]
+    assert sample['inputs'].shape == (3, 40, 48)
+    truth = sample['data_samples'].gt_instances
+    assert truth.labels.tolist() == [1]
+    assert truth.bboxes.tensor.tolist() == [[20, 8, 48, 40]]
+    assert truth.masks.to_ndarray().sum() == 28 * 32
+
+
+def test_same_samples_as_mmdets_own_class(dataset_config: Make, build: Build) -> None:
+    ours = build(dataset_config())
+    theirs = build(dataset_config(type='CocoDataset'))
+    assert ours.cat_ids == theirs.cat_ids == [3, 7]
+    assert ours.cat_img_map == theirs.cat_img_map
+    for index in range(2):
+        assert ours.get_data_info(index) == theirs.get_data_info(index)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'ann_file': 'annotations/val.json'}, r'val\.json does not exist'),
+        ({'metainfo': {'classes': ('cat', 'cow')}}, "no category 'cow'"),
+        ({'metainfo': {'classes': ('dog', 'cat')}}, 'another order'),
+        ({'metainfo': {'classes': ('cat',)}}, "other_categories='ignore'"),
+        ({'metainfo': {'classes': 'cat'}}, 'with the comma'),
+        ({'data_prefix': {'img': 'pictures'}}, '2 of the 2 images'),
+        ({'bad_boxes': 'drop'}, "bad_boxes='drop': allowed are 'error', 'skip'"),
+        ({'other_categories': 'skip'}, "allowed are 'error', 'ignore'"),
+    ],
+)
+def test_mistakes(dataset_config: Make, build: Build, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(dataset_config(**changes))
+
+
+def test_coco_itself_says_where_it_comes_from(dataset_config: Make, build: Build) -> None:
+    config = dataset_config(metainfo=None, data_root='data/nowhere')
+    with pytest.raises(ValueError, match=r'cocodataset\.org'):
+        build(config)
+    with pytest.raises(ValueError, match='does not exist') as error:
+        build(dataset_config(data_root='data/nowhere'))
+    assert 'cocodataset' not in str(error.value)
+
+
+def test_classes_may_stand_in_a_file(dataset_config: Make, build: Build, data_root: Path) -> None:
+    names = data_root / 'names.txt'
+    names.write_text('cat\ndog\n')
+    assert len(build(dataset_config(metainfo={'classes': str(names)}))) == 2
+
+
+def test_bad_boxes_are_an_error_or_left_out(
+    dataset_config: Make, build: Build, data_root: Path
+) -> None:
+    content = sound()
+    content['annotations'][0]['bbox'] = [100, 100, 10, 10]
+    write(data_root, content)
+    with pytest.raises(ValueError, match='outside their image: annotation 1'):
+        build(dataset_config())
+    dataset = build(dataset_config(bad_boxes='skip'))
+    assert dataset.get_data_info(0)['instances'] == []
+
+
+def test_masks_are_asked_for_only_where_they_are_loaded(
+    dataset_config: Make, build: Build, data_root: Path
+) -> None:
+    content = sound()
+    del content['annotations'][1]['segmentation']
+    write(data_root, content)
+    with pytest.raises(ValueError, match='1 of 2 annotations'):
+        build(dataset_config())
+    pipeline = dataset_config()['pipeline']
+    pipeline[1]['with_mask'] = False
+    assert len(build(dataset_config(pipeline=pipeline))) == 2
+
+
+def test_a_subset_of_the_categories(dataset_config: Make, build: Build) -> None:
+    dataset = build(dataset_config(metainfo={'classes': ('dog',)}, other_categories='ignore'))
+    assert len(dataset) == 1
+    assert dataset[0]['data_samples'].gt_instances.labels.tolist() == [0]
+
+
+def test_images_without_annotations_can_be_tested(
+    dataset_config: Make, build: Build, data_root: Path
+) -> None:
+    content = sound()
+    del content['annotations']
+    write(data_root, content)
+    pipeline = [{'type': 'LoadImageFromFile'}, {'type': 'PackDetInputs'}]
+    assert len(build(dataset_config(pipeline=pipeline, test_mode=True))) == 2
+
+
+def test_demo_dataset_writes_itself(
+    tmp_path: Path, dataset_config: Make, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, 'DemoSpec', lambda: DemoSpec(2, 1))
+    config = {
+        'type': 'DemoDetDataset',
+        'data_root': str(tmp_path / 'demo'),
+        'ann_file': 'annotations/instances_training.json',
+        'data_prefix': {'img': 'images/training'},
+        'pipeline': dataset_config()['pipeline'],
+    }
+    dataset = build(config)
+    assert len(dataset) == 2
+    assert dataset.metainfo['classes'] == THING_CLASSES
+    assert len(dataset[0]['data_samples'].gt_instances) > 0
+    with pytest.raises(ValueError, match='needs data_root'):
+        build({'type': 'DemoDetDataset', 'data_root': None, 'ann_file': 'x.json'})

@@ -1,0 +1,123 @@
+"""Do detector, data and metric agree? Asked once, before the first iteration.
+
+Without it the answers come late and from deep inside, or never: a shape error of a convolution, a
+device-side assertion, or a metric over another file's images.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmdet.datasets import BaseDetDataset
+from mmdet.evaluation import CocoMetric
+from mmdet.models import RPNHead
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from ..checkpoint.report import shorten
+from ..engine.wrappers import check_task, iter_datasets, unwrap
+
+_ADVICE = (
+    'Boxes need CheckedCocoDataset (configs/vit_maskrcnn_custom.py); for masks of classes, start '
+    'from configs/vit_upernet_custom.py.'
+)
+
+
+@HOOKS.register_module()
+class DetCheckHook(Hook):
+    """Checks channels, number of classes and the metric's file before train, val and test."""
+
+    def before_run(self, runner: Runner) -> None:
+        """Compares the backbone's `out_channels` with what the neck expects."""
+        model = unwrap(runner.model)
+        channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+        wanted = neck_channels(getattr(model, 'neck', None))
+        if channels is not None and wanted is not None and list(channels) != wanted:
+            raise ValueError(
+                f'neck.in_channels={wanted} does not fit the backbone, whose out_channels are '
+                f'{list(channels)}. Set neck.in_channels={list(channels)}.'
+            )
+
+    def before_train(self, runner: Runner) -> None:
+        """Compares the heads with the training data, and with what validation will use."""
+        check_classes(runner, runner.train_dataloader.dataset, 'training')
+        if runner.val_loop is not None:
+            self._check_evaluation(
+                runner, runner.val_dataloader, runner.val_evaluator, 'validation'
+            )
+
+    def before_val(self, runner: Runner) -> None:
+        """Compares the heads with the validation data, where nothing is trained."""
+        if runner.iter == 0:
+            self._check_evaluation(
+                runner, runner.val_dataloader, runner.val_evaluator, 'validation'
+            )
+
+    def before_test(self, runner: Runner) -> None:
+        """Compares the heads with the test data."""
+        self._check_evaluation(runner, runner.test_dataloader, runner.test_evaluator, 'test')
+
+    def _check_evaluation(self, runner: Runner, loader: Any, evaluator: Any, split: str) -> None:
+        check_classes(runner, loader.dataset, split)
+        for metric in evaluator.metrics:
+            if isinstance(metric, CocoMetric) and metric._coco_api is not None:
+                for part in iter_datasets(loader.dataset):
+                    check_metric(metric, part, split)
+
+
+def neck_channels(neck: nn.Module | None) -> list[int] | None:
+    """Returns the channels that the first neck expects of each map; None where it does not say."""
+    if isinstance(neck, nn.Sequential):
+        neck = neck[0] if len(neck) else None
+    channels = getattr(neck, 'in_channels', None)
+    if channels is None and isinstance(convs := getattr(neck, 'convs', None), nn.ModuleList):
+        # mmdet's ChannelMapper keeps its convolutions only.
+        channels = [one.in_channels for one in convs.modules() if isinstance(one, nn.Conv2d)]
+    return list(channels) if isinstance(channels, Sequence) else None
+
+
+def iter_heads(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """Yields config name and number of classes of each part that tells classes apart."""
+    for name, module in model.named_modules():
+        count = getattr(module, 'num_classes', None)
+        # timm's classifier is cut off, and proposals know one class whatever the data.
+        is_head = not name.startswith('backbone.') and not isinstance(module, RPNHead)
+        if is_head and isinstance(count, int):
+            yield name, count
+
+
+def check_classes(runner: Runner, dataset: Dataset, split: str) -> None:
+    """Raises `ValueError` where heads and a data set differ in the number of classes."""
+    for part in iter_datasets(dataset):
+        check_task(part, split, wanted='a detector', other='mmseg', advice=_ADVICE)
+        names = part.metainfo.get('classes') if isinstance(part, BaseDetDataset) else None
+        classes = list(names or ())
+        for name, count in iter_heads(unwrap(runner.model)):
+            if classes and count != len(classes):
+                raise ValueError(
+                    f'{name}.num_classes={count}, but the {split} data set has {len(classes)} '
+                    f'classes ({shorten(classes)}). Set num_classes={len(classes)} in every '
+                    'head (bbox_head, mask_head), or correct metainfo.classes.'
+                )
+
+
+def check_metric(metric: CocoMetric, dataset: Any, split: str) -> None:
+    """Raises `ValueError` where the metric's annotation file is not the data set's."""
+    coco = metric._coco_api
+    classes = list(dataset.metainfo.get('classes') or ())
+    known = [one['name'] for one in coco.dataset['categories']]
+    images = {dataset.get_data_info(index).get('img_id') for index in range(len(dataset))}
+    foreign = images - set(coco.get_img_ids())
+    if foreign or not set(classes) <= set(known):
+        problem = (
+            f'{len(foreign)} of {len(images)} images are not in it'
+            if foreign
+            else f'its categories are {shorten(known)}, the classes {shorten(classes)}'
+        )
+        raise ValueError(
+            f"The {split} evaluator's ann_file is not that of the {split} data set "
+            f'({dataset.ann_file}): {problem}. Set {"val" if split == "validation" else split}'
+            '_evaluator.ann_file to the same file.'
+        )

@@ -1,0 +1,127 @@
+"""COCO-format data sets that are checked before anything is trained on them.
+
+As in segmentation, the checks sit in the data set itself: whoever builds it meets the same
+message. When it is built: the annotation file's structure, its categories against the classes, its
+boxes, and the images (all listed, some opened). Whether model, data and metric agree is the
+business of `DetCheckHook`.
+"""
+
+import os
+from typing import Any, ClassVar
+
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS
+
+from ..datasets import THING_CLASSES, THING_PALETTE, write_demo_dataset
+from ..datasets.coco_checks import (
+    check_categories,
+    check_has_masks,
+    check_images,
+    describe_bad_boxes,
+    read_annotations,
+)
+
+_COCO_NAMES = CocoDataset.METAINFO['classes']
+_SOURCE = (
+    'COCO 2017 comes from https://cocodataset.org/#download: unpack train2017.zip, val2017.zip and '
+    'annotations_trainval2017.zip into data/coco.'
+)
+_BAD_BOXES = ('error', 'skip')
+_OTHER_CATEGORIES = ('error', 'ignore')
+
+
+@DATASETS.register_module()
+class CheckedCocoDataset(CocoDataset):
+    """Boxes, and masks where there are some, in COCO's format; classes from `metainfo`.
+
+    Takes all arguments of mmdet's `CocoDataset`. Where `backend_args` names remote storage, images
+    are not looked for. `metainfo.classes` names the file's categories, in the file's order; without
+    it the classes are COCO's own 80.
+
+    Args:
+        bad_boxes: What to do about boxes without area or outside their image: 'error', or 'skip'
+            to warn and leave out, as mmdet does silently, those that have no area inside it.
+        other_categories: What to do about annotations of categories that `classes` does not name:
+            'error', or 'ignore'.
+        scan_images: How many images to open when the data set is built; None opens all.
+        options: Arguments of `CocoDataset`.
+
+    Raises:
+        ValueError: What is missing or wrong, where, and what to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        bad_boxes: str = 'error',
+        other_categories: str = 'error',
+        scan_images: int | None = 64,
+        **options: Any,
+    ) -> None:
+        _require('bad_boxes', bad_boxes, _BAD_BOXES)
+        _require('other_categories', other_categories, _OTHER_CATEGORIES)
+        self.bad_boxes = bad_boxes
+        self.other_categories = other_categories
+        self.scan_images = scan_images
+        classes = (options.get('metainfo') or {}).get('classes')
+        if isinstance(classes, str) and not os.path.isfile(classes):
+            raise ValueError(
+                f'metainfo.classes={classes!r} is neither a file of names nor a tuple: for one '
+                "class write classes=('name',), with the comma."
+            )
+        super().__init__(**options)
+
+    def COCOAPI(self, path: str) -> COCO:  # noqa: N802 - mmdet's name of what reads the file
+        """Reads and checks the annotation file, once for both."""
+        content = read_annotations(
+            path,
+            image_folder=self.data_prefix.get('img', ''),
+            data_root=self.data_root,
+            source=_SOURCE if self.metainfo['classes'] == _COCO_NAMES else '',
+            annotated=not self.test_mode,
+        )
+        self._check(path, content)
+        coco = COCO()
+        coco.dataset = content
+        coco.createIndex()
+        coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+        return coco
+
+    def _check(self, path: str, content: dict[str, Any]) -> None:
+        ignores = self.other_categories == 'ignore'
+        check_categories(path, content, self.metainfo['classes'], allow_others=ignores)
+        if self.backend_args is None:
+            check_images(path, content, self.data_prefix.get('img', ''), limit=self.scan_images)
+        if not content.get('annotations'):
+            return
+        message = describe_bad_boxes(path, content)
+        if message is not None and self.bad_boxes == 'error':
+            raise ValueError(message)
+        if message is not None:
+            MMLogger.get_current_instance().warning(f'{message}\nThey are left out.')
+        if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
+            check_has_masks(path, content)
+
+
+@DATASETS.register_module()
+class DemoDetDataset(CheckedCocoDataset):
+    """The embedded street scenes, written into `data_root` the first time they are needed."""
+
+    METAINFO: ClassVar[dict] = {
+        'classes': THING_CLASSES,
+        'palette': [tuple(rgb) for rgb in THING_PALETTE],
+    }
+
+    def load_data_list(self) -> list[dict]:
+        """Writes the scenes if `data_root` does not hold them, then lists them."""
+        if self.data_root is None:
+            raise ValueError("DemoDetDataset needs data_root, e.g. data_root='data/demo'.")
+        write_demo_dataset(self.data_root)
+        return super().load_data_list()
+
+
+def _require(name: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise ValueError(f'{name}={given!r}: allowed are {", ".join(map(repr, allowed))}.')
