@@ -6,10 +6,10 @@
 _base_ = [
     '_base_/models/upernet_vit_adapter.py',
     '_base_/datasets/demo.py',
+    '_base_/schedules/adamw_600.py',
     '_base_/default_runtime.py',
 ]
 
-max_iters = 600
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
@@ -33,17 +33,4 @@ model = dict(
     ),
     auxiliary_head=dict(in_channels=64, channels=32, num_classes=_base_.num_classes),
 )
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.999), weight_decay=0.01),
-    constructor='LayerDecayOptimWrapperConstructor',
-    # No decay over the layers: nothing here is pretrained.
-    paramwise_cfg=dict(layer_decay_rate=1.0),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20, end=max_iters),
-]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
-auto_scale_lr = dict(enable=False, base_batch_size=4)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=max_iters))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=600))
