@@ -20,15 +20,19 @@ export OMP_WAIT_POLICY ?= PASSIVE
 EXTRAS ?= all,dev
 CONSTRAINTS := requirements/constraints.txt
 
-DEMO_CONFIG := configs/vit_upernet_demo.py
 DEMO_DATA := data/demo
-DEMO_WORK := work_dirs/vit_upernet_demo
+demo: DEMO := vit_upernet_demo
+demo: SHOWN := input, truth, prediction
+demo-det: DEMO := vit_maskrcnn_demo
+demo-det: SHOWN := truth, prediction
+DEMO_WORK = work_dirs/$(DEMO)
 
-.PHONY: help setup demo baseline test test-slow lint format typecheck check
+.PHONY: help setup demo demo-det baseline test test-slow lint format typecheck check
 
 help:
 	@echo 'make setup      install vit_dense and what it needs (wheels only)'
 	@echo 'make demo       write data, train, evaluate, draw pictures: a few minutes on two cores'
+	@echo 'make demo-det   the same for detection: boxes and masks'
 	@echo 'make baseline   the colour classifier that the demo is compared with'
 	@echo 'make check      lint, typecheck and test, as CI does'
 	@echo 'make test-slow  the tests that take minutes'
@@ -44,14 +48,14 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 $(PYTHON):
 	$(MAKE) setup
 
-demo: setup
+demo demo-det: setup
 	$(PYTHON) tools/make_demo_data.py --out $(DEMO_DATA)
-	$(PYTHON) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_WORK) --seed 0
-	$(PYTHON) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_WORK)/last_checkpoint)" \
+	$(PYTHON) tools/train.py configs/$(DEMO).py --work-dir $(DEMO_WORK) --seed 0
+	$(PYTHON) tools/test.py configs/$(DEMO).py "$$(cat $(DEMO_WORK)/last_checkpoint)" \
 	  --work-dir $(DEMO_WORK) | tee $(DEMO_WORK)/test.txt
 	@echo
 	@echo "Validation: $$(tail -n 1 $(DEMO_WORK)/test.txt)"
-	@echo "Pictures (input, truth, prediction): $(DEMO_WORK)/pictures/test.png"
+	@echo "Pictures ($(SHOWN)): $(DEMO_WORK)/pictures/test.png"
 
 baseline: setup
 	$(PYTHON) benchmarks/colour_baseline.py --data $(DEMO_DATA)

@@ -1,4 +1,4 @@
-"""Write the embedded demo data set (drawn streets, ADE20K layout)."""
+"""Write the embedded demo data set (drawn streets, ADE20K and COCO layouts)."""
 
 import sys
 

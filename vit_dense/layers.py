@@ -33,6 +33,9 @@ class TolerantBatchNorm2d(nn.BatchNorm2d):
         return super().forward(input)
 
 
+# For heads: mmcv's own 'LN' normalises the last dimension, which is a map's width.
+MODELS.register_module('LN2d', module=LayerNorm2d)
+
 NORMS: dict[str, type[nn.Module]] = {'BN': TolerantBatchNorm2d, 'LN': LayerNorm2d}
 
 

@@ -1,6 +1,5 @@
-"""Every config file: parses, builds, is short, is reachable, and says what its recipe says."""
+"""Every config file is short and reachable; segmentation's parse, build and say their recipes."""
 
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from leaves import BASES, CONFIGS, GREY_LEVELS, LEAVES, SEGMENTATION, bases_of, detects, name_of
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import convert_sync_batchnorm
@@ -19,35 +19,20 @@ from torch.nn.modules.batchnorm import _BatchNorm as BATCH_NORM
 
 import vit_dense.segmentation  # noqa: F401 - registers what the configs name
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
-LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
-BASES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' in path.parts)
 MAX_LINES = 60
-# {model}_{head}_{batch}-{schedule}_{dataset}-{size}
-NAME = re.compile(r'[a-z0-9-]+_[a-z0-9]+_\d+xb\d+-[a-z0-9-]+_[a-z0-9]+-\d+x\d+')
-GREY_LEVELS = 255.0
+# {model}_{head}_{batch}-{schedule}_{dataset}, and -{size} where it is fixed
+NAME = re.compile(r'[a-z0-9-]+_[a-z0-9-]+_\d+xb\d+-[a-z0-9-]+_[a-z0-9]+(?P<size>-\d+x\d+)?')
 SLIDE = {'mode': 'slide', 'crop_size': (512, 512), 'stride': (341, 341)}
 
 
-def name_of(path: Path) -> str:
-    return path.relative_to(CONFIGS).with_suffix('').as_posix()
-
-
-each_leaf = pytest.mark.parametrize('path', LEAVES, ids=name_of)
+each_file = pytest.mark.parametrize('path', LEAVES, ids=name_of)
+each_leaf = pytest.mark.parametrize('path', SEGMENTATION, ids=name_of)
 
 
 @pytest.fixture(autouse=True)
 def in_mmseg() -> Iterator[None]:
     with DefaultScope.overwrite_default_scope('mmseg'):
         yield
-
-
-def bases_of(path: Path) -> list[Path]:
-    for statement in ast.parse(path.read_text()).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == '_base_':
-            named = ast.literal_eval(statement.value)
-            return [path.parent / base for base in ([named] if isinstance(named, str) else named)]
-    return []
 
 
 def test_what_must_exist() -> None:
@@ -57,7 +42,7 @@ def test_what_must_exist() -> None:
         for size in sizes:
             leaf = f'vit-adapter-{size}-{weights}_upernet_8xb2-160k_ade20k-512x512'
             assert f'vit_adapter/{leaf}' in names
-    assert any(name.startswith('vitdet/') for name in names)
+    assert any(name.startswith('vitdet/') and 'upernet' in name for name in names)
     assert any('frozen' in name for name in names)
 
 
@@ -67,12 +52,14 @@ def test_every_base_exists_and_is_used() -> None:
     assert not set(BASES) - used, 'a base that no config reaches'
 
 
-@each_leaf
+@each_file
 def test_leaf_is_short_and_well_named(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
     assert bases_of(path), 'a leaf inherits everything that it does not change'
     if path.parent != CONFIGS:
-        assert NAME.fullmatch(path.stem), path.stem
+        named = NAME.fullmatch(path.stem)
+        assert named, path.stem
+        assert detects(path) == (named['size'] is None), 'detectors take images of any size'
 
 
 @each_leaf
@@ -184,7 +171,7 @@ def test_released_augreg_recipe_has_faster_heads() -> None:
 
 
 def test_tta_has_the_scale_of_the_plain_test() -> None:
-    for path in LEAVES:
+    for path in SEGMENTATION:
         config = Config.fromfile(path, import_custom_modules=False)
         scales = [t.scale for t in config.tta_pipeline[1].transforms[0]]
         plain = next(t.scale for t in config.test_pipeline if t.type == 'Resize')

@@ -138,3 +138,11 @@ def test_scan_is_spread_evenly(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='the value 7'):
         check_masks(pairs, PLAIN)
     check_masks([], PLAIN)
+
+
+def test_boxes_instead_of_masks(tmp_path: Path) -> None:
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations' / 'train.json').write_text('{}')
+    folders = [str(tmp_path / 'images' / 'training')]
+    with pytest.raises(ValueError, match=r'detection there .*vit_maskrcnn_custom\.py'):
+        check_folders(str(tmp_path), folders, ['.jpg'], source='')

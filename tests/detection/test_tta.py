@@ -1,5 +1,7 @@
 """Test-time augmentation of a real detector: the views' boxes are those of single predictions."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 import vit_dense.detection  # noqa: F401 - registers what the config names
+from vit_dense.apis import evaluate_model
 from vit_dense.datasets import THING_CLASSES, DemoSpec, write_demo_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +33,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     dataset.update(
         type='CheckedCocoDataset', data_root=str(root), metainfo={'classes': THING_CLASSES}
     )
+    config.test_dataloader.update(num_workers=0, persistent_workers=False)
+    config.test_evaluator.ann_file = str(root / 'annotations/instances_validation.json')
+    config.work_dir = str(root.parent / 'work')
     return config
 
 
@@ -92,3 +98,18 @@ def test_merged_boxes_are_those_of_both_views(config: Config) -> None:
     torch.testing.assert_close(found.bboxes, torch.tensor([box for _, _, box in expected]))
     # The mirrored view saw something of its own, or nothing was merged.
     assert not torch.equal(found.scores, plain.scores[: len(found)])
+
+
+def test_the_demo_is_evaluated_with_augmentation(config: Config, tmp_path: Path) -> None:
+    """Its metric asks for boxes and masks; it gets boxes, from twice the views."""
+    config = copy.deepcopy(config)
+    init_default_scope('mmdet')
+    torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'untrained.pth')
+    metrics = evaluate_model(
+        config, str(tmp_path / 'untrained.pth'), tta=True, out=str(tmp_path / 'raw.pkl')
+    )
+    assert 0 <= metrics['coco/bbox_mAP'] <= 1
+    assert 'coco/segm_mAP' not in metrics
+    results = pickle.loads((tmp_path / 'raw.pkl').read_bytes())
+    assert [len(one['pred_instances']['scores']) for one in results] == [MOST, MOST]
+    assert not [one for one in results if 'masks' in one['pred_instances']]

@@ -1,0 +1,22 @@
+"""COCO 2017 with boxes alone, trained at many scales."""
+
+_base_ = './coco_instance_ms.py'
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    *_base_.train_pipeline[2:],
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+
+val_evaluator = dict(metric='bbox')
+test_evaluator = dict(metric='bbox')

@@ -1,0 +1,8 @@
+"""ViT-Adapter-B on DeiT-B with Cascade Mask R-CNN: the published recipe."""
+
+_base_ = [
+    '../_base_/models/cascade_mask_rcnn_vit_adapter.py',
+    '../_base_/datasets/coco_instance_ms.py',
+    '../_base_/schedules/det_adamw_3x.py',
+    '../_base_/det_runtime.py',
+]

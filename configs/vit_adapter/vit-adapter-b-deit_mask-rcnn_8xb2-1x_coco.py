@@ -1,0 +1,8 @@
+"""ViT-Adapter-B on DeiT-B, 12 epochs at one scale: the published recipe."""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_vit_adapter.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/det_adamw_1x.py',
+    '../_base_/det_runtime.py',
+]

@@ -1,0 +1,18 @@
+"""ViTDet-B: Mask R-CNN on the simple pyramid of a MAE ViT-B, 100 epochs: the published recipe.
+
+64 images of 1024x1024 px a step: `grad_checkpointing=True` of `vit` where memory is short.
+"""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_vitdet.py',
+    '../_base_/datasets/coco_instance_lsj.py',
+    '../_base_/schedules/det_adamw_lsj_100e.py',
+    '../_base_/det_runtime.py',
+]
+
+# The schedule counts iterations, hence so do logs and checkpoints.
+log_processor = dict(by_epoch=False)
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=_base_.train_cfg.val_interval),
+)

@@ -1,0 +1,33 @@
+"""The config files by kind, for the tests beside it."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+ALL = sorted(CONFIGS.rglob('*.py'))
+BASES = [path for path in ALL if '_base_' in path.parts]
+LEAVES = [path for path in ALL if '_base_' not in path.parts]
+GREY_LEVELS = 255.0
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(CONFIGS).with_suffix('').as_posix()
+
+
+def bases_of(path: Path) -> list[Path]:
+    for statement in ast.parse(path.read_text()).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == '_base_':
+            named = ast.literal_eval(statement.value)
+            return [path.parent / base for base in ([named] if isinstance(named, str) else named)]
+    return []
+
+
+@cache
+def detects(path: Path) -> bool:
+    """Whether a leaf is a detector's: its runtime is."""
+    return path.name == 'det_runtime.py' or any(map(detects, bases_of(path)))
+
+
+SEGMENTATION = [path for path in LEAVES if not detects(path)]
+DETECTION = [path for path in LEAVES if detects(path)]
