@@ -1,5 +1,6 @@
 """Deformable attention against an independent loop, and its ways against each other."""
 
+import importlib
 import math
 import sys
 import types
@@ -150,26 +151,37 @@ def test_python_stand_in_is_not_taken_for_native():
     assert native_ms_deform_attn() is None
 
 
-@pytest.mark.usefixtures('_fresh_native')
-def test_native_op_gets_mmcv_arguments(monkeypatch):
-    """The marshalling only: the kernel itself needs a GPU and a compiled mmcv."""
-    calls = []
-
-    class Function:
-        @staticmethod
-        def apply(value, shapes, starts, locations, weights, step):
-            calls.append((shapes.tolist(), starts.tolist(), step))
-            return value.sum()
-
+def _compiled_extension(cuda):
+    """What a compiled `mmcv._ext` shows of itself."""
     extension = types.ModuleType('mmcv._ext')
     extension.__file__ = '/somewhere/mmcv/_ext.cpython-311-x86_64-linux-gnu.so'
-    ops = types.ModuleType('mmcv.ops')
-    ops.MultiScaleDeformableAttnFunction = Function
+    extension.get_compiling_cuda_version = lambda: cuda
+    return extension
+
+
+@pytest.mark.usefixtures('_fresh_native')
+def test_native_op_gets_mmcv_arguments(monkeypatch):
+    """The marshalling only, through mmcv's own function: the kernel needs a GPU and a compiler."""
     pytest.importorskip('mmcv')
-    monkeypatch.setitem(sys.modules, 'mmcv._ext', extension)
-    monkeypatch.setitem(sys.modules, 'mmcv.ops', ops)
+    module = importlib.import_module('mmcv.ops.multi_scale_deform_attn')
+    calls = []
+
+    def forward(value, shapes, starts, locations, weights, im2col_step):
+        calls.append((shapes.tolist(), starts.tolist(), im2col_step))
+        return value.sum()
+
+    kernels = types.SimpleNamespace(ms_deform_attn_forward=forward)
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', _compiled_extension(cuda='12.8'))
+    monkeypatch.setattr(module, 'ext_module', kernels)
     native = native_ms_deform_attn()
     assert native is not None
     value, locations, weights = (x.detach() for x in random_inputs())
     native(value, SHAPES, locations, weights)
     assert calls == [([[5, 7], [3, 4], [2, 1]], [0, 35, 47], 2)]
+
+
+@pytest.mark.usefixtures('_fresh_native')
+def test_mmcv_compiled_for_cpus_is_not_taken_for_native(monkeypatch):
+    pytest.importorskip('mmcv')
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', _compiled_extension(cuda='not available'))
+    assert native_ms_deform_attn() is None

@@ -15,7 +15,7 @@ NativeOp = Callable[[Tensor, Sequence[tuple[int, int]], Tensor, Tensor], Tensor]
 
 @functools.cache
 def native_ms_deform_attn() -> NativeOp | None:
-    """The compiled op behind the signature of `ms_deform_attn`, or None without compiled mmcv."""
+    """The compiled op behind the signature of `ms_deform_attn`, or None without mmcv's CUDA ops."""
     if importlib.util.find_spec('mmcv') is None:
         return None
     try:
@@ -25,7 +25,11 @@ def native_ms_deform_attn() -> NativeOp | None:
     # our own stand-in for `mmcv._ext` is Python and leads back here: only a binary is native
     if not str(getattr(extension, '__file__', '')).endswith(('.so', '.pyd')):
         return None
-    function = importlib.import_module('mmcv.ops').MultiScaleDeformableAttnFunction
+    if extension.get_compiling_cuda_version() == 'not available':  # a build for CPUs only
+        return None
+    # mmcv.ops itself does not export it
+    module = importlib.import_module('mmcv.ops.multi_scale_deform_attn')
+    function = module.MultiScaleDeformableAttnFunction
 
     @torch.compiler.disable
     def native(

@@ -1,15 +1,19 @@
-"""`nms` and `softnms` of `mmcv._ext`.
+"""`nms`, `softnms` and `nms_match` of `mmcv._ext`.
 
 mmcv measures a box as `x2 - x1 + offset`. With offset 1 that equals the plain measure of the box
 whose far corner is moved by one, for areas and for intersections alike.
+
+`nms` is torchvision's kernel. The other two select one box at a time, on CPU, where mmcv sends
+them too; they run in NumPy, whose calls cost a fraction of PyTorch's at these sizes.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import box_iou
 from torchvision.ops import nms as torchvision_nms
 
-__all__ = ['nms', 'softnms']
+__all__ = ['nms', 'nms_match', 'softnms']
 
 # Values of `method` as mmcv's Python side passes them.
 _NAIVE, _LINEAR, _GAUSSIAN = 0, 1, 2
@@ -63,30 +67,79 @@ def softnms(
     """
     if method not in (_NAIVE, _LINEAR, _GAUSSIAN):
         raise ValueError(f'softnms: got method {method}; use 0 (naive), 1 (linear), 2 (gaussian)')
-    measured = _far_corner(boxes.float(), offset)
-    current = scores.float().clone()
-    left = torch.arange(len(boxes), device=boxes.device)
-    kept: list[Tensor] = []
+    corners, current = _corners(boxes, offset), _to_numpy(scores)
+    left = np.arange(len(boxes))
+    kept: list[int] = []
+    kept_scores: list[float] = []
     while len(left):
-        best = current[left].argmax()
-        index = left[best]
-        dets[len(kept), :4] = boxes[index]
-        dets[len(kept), 4] = current[index]
-        kept.append(index)
-        left = torch.cat([left[:best], left[best + 1 :]])
-        iou = box_iou(measured[index, None], measured[left])[0]
-        current[left] *= _decay(iou, iou_threshold, sigma, method)
+        best = current.argmax()
+        kept.append(int(left[best]))
+        kept_scores.append(float(current[best]))
+        iou = _iou(corners[:, best], corners)
+        current = current * _decay(iou, iou_threshold, sigma, method)
+        stays = current >= min_score
         # The box selected is kept whatever its score; only the others meet the minimum.
-        left = left[current[left] >= min_score]
-    return torch.stack(kept) if kept else left
+        stays[best] = False
+        left, current = left[stays], current[stays]
+        corners = corners.compress(stays, axis=1)
+    indices = torch.tensor(kept, dtype=torch.long, device=boxes.device)
+    dets[: len(kept), :4] = boxes[indices].to(dets)
+    dets[: len(kept), 4] = torch.tensor(kept_scores, dtype=torch.float64).to(dets)
+    return indices
 
 
-def _decay(iou: Tensor, iou_threshold: float, sigma: float, method: int) -> Tensor:
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Groups boxes by the box that suppresses them.
+
+    Args:
+        dets: `(N, 5)` corners `x1, y1, x2, y2` in pixels and scores.
+        iou_threshold: The IoU from which a box is suppressed.
+
+    Returns:
+        One group for each box kept, best first: its index, then those of the boxes that it
+        suppresses, by falling score.
+    """
+    order = dets[:, 4].argsort(descending=True).cpu().numpy()
+    corners = _corners(dets[:, :4], offset=0)[:, order]
+    groups: list[list[int]] = []
+    while len(order):
+        suppressed = _iou(corners[:, 0], corners) >= iou_threshold
+        suppressed[0] = True  # the group's own box, also where it has no area
+        groups.append(order[suppressed].tolist())
+        order, corners = order[~suppressed], corners.compress(~suppressed, axis=1)
+    return groups
+
+
+def _decay(iou: NDArray, iou_threshold: float, sigma: float, method: int) -> NDArray:
     if method == _GAUSSIAN:
-        return torch.exp(-iou.square() / sigma)
-    lowered = 1 - iou if method == _LINEAR else torch.zeros_like(iou)
-    return torch.where(iou >= iou_threshold, lowered, torch.ones_like(iou))
+        return np.exp(-np.square(iou) / sigma)
+    lowered = 1 - iou if method == _LINEAR else np.zeros_like(iou)
+    return np.where(iou >= iou_threshold, lowered, np.ones_like(iou))
+
+
+def _iou(box: NDArray, others: NDArray) -> NDArray:
+    """IoU of the box `(4,)` with the boxes `(4, N)`; 0 where neither has an area."""
+    near = np.maximum(box[:2, None], others[:2])
+    far = np.minimum(box[2:, None], others[2:])
+    widths, heights = np.maximum(far - near, 0)
+    overlap = widths * heights
+    widths, heights = others[2:] - others[:2]
+    union = widths * heights + (box[2] - box[0]) * (box[3] - box[1]) - overlap
+    return overlap / np.maximum(union, np.finfo(union.dtype).tiny)
+
+
+def _corners(boxes: Tensor, offset: int) -> NDArray:
+    """`(4, N)`: a row for each coordinate."""
+    corners = _to_numpy(boxes).T.copy()  # the caller's own memory otherwise
+    corners[2:] += offset
+    return corners
 
 
 def _far_corner(boxes: Tensor, offset: int) -> Tensor:
     return torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
+
+
+def _to_numpy(tensor: Tensor) -> NDArray:
+    # NumPy has no bfloat16, and PyTorch's own float16 loses what decides between close scores.
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.detach().to('cpu', dtype).numpy()

@@ -25,7 +25,7 @@ def sigmoid_focal_loss_forward(
         gamma: Focusing exponent.
         alpha: Weight of the target class against the others.
     """
-    x = input.float()
+    x = input.to(torch.promote_types(input.dtype, torch.float32))
     of_target = -alpha * x.neg().sigmoid().pow(gamma) * F.logsigmoid(x)
     of_others = -(1 - alpha) * x.sigmoid().pow(gamma) * F.logsigmoid(-x)
     loss = torch.where(_is_target(input, target), of_target, of_others)
@@ -36,7 +36,7 @@ def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Writes the derivative of every loss by its logit to `grad_input`; arguments as above."""
-    x = input.float()
+    x = input.to(torch.promote_types(input.dtype, torch.float32))
     p, q = x.sigmoid(), x.neg().sigmoid()
     of_target = -alpha * q.pow(gamma) * (q - gamma * p * F.logsigmoid(x))
     of_others = -(1 - alpha) * p.pow(gamma) * (gamma * q * F.logsigmoid(-x) - p)
@@ -57,4 +57,4 @@ def _weighted(loss: Tensor, target: Tensor, weight: Tensor) -> Tensor:
             f'{int(target.max())}; the background class has no weight. Weight the loss outside '
             f'the op instead.'
         )
-    return loss * weight.float()[target][:, None]
+    return loss * weight.to(loss)[target][:, None]

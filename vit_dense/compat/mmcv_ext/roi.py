@@ -1,7 +1,8 @@
 """`roi_align_*` and `roi_pool_*` of `mmcv._ext`.
 
-RoIAlign is torchvision's kernel, which computes what mmcv's does. RoIPool is written here:
-torchvision rounds a region to whole pixels before it is divided into bins, mmcv does not.
+RoIAlign is torchvision's kernel, which computes what mmcv's does. RoIPool differs: torchvision
+rounds a region to whole pixels before it divides it into bins, mmcv does not. So the bins are laid
+out here, and torchvision's kernel takes the maximum of each.
 
 All regions are `(K, 5)`: image index, then corners `x1, y1, x2, y2` in input pixels.
 """
@@ -96,25 +97,20 @@ def roi_pool_forward(
 
     A bin covers every pixel it touches; an empty one gives 0 and the index -1.
     """
-    width = input.shape[-1]
-    output.zero_()
-    argmax.fill_(-1)
-    columns = _bin_edges(rois[:, 1], rois[:, 3], pooled_width, spatial_scale, width)
-    rows = _bin_edges(rois[:, 2], rois[:, 4], pooled_height, spatial_scale, input.shape[-2])
-    images = rois[:, 0].long().tolist()
-    for k, (image, k_rows, k_columns) in enumerate(zip(images, rows, columns, strict=True)):
-        for px, (x1, x2) in enumerate(k_columns):
-            if x1 >= x2 or all(y1 >= y2 for y1, y2 in k_rows):
-                continue
-            best, best_x = input[image, :, :, x1:x2].max(dim=-1)  # (C, H)
-            for py, (y1, y2) in enumerate(k_rows):
-                if y1 >= y2:
-                    continue
-                value, y = best[:, y1:y2].max(dim=-1)  # (C,)
-                y = y + y1
-                x = best_x.gather(1, y[:, None])[:, 0] + x1
-                output[k, :, py, px] = value
-                argmax[k, :, py, px] = (y * width + x).to(argmax.dtype)
+    height, width = input.shape[-2:]
+    left, right = _bin_edges(rois[:, 1], rois[:, 3], pooled_width, spatial_scale, width)
+    top, bottom = _bin_edges(rois[:, 2], rois[:, 4], pooled_height, spatial_scale, height)
+    shape = (len(rois), pooled_height, pooled_width)
+    image = rois[:, 0, None, None].to(left)
+    corners = (image, left[:, None], top[:, :, None], right[:, None] - 1, bottom[:, :, None] - 1)
+    # Whole pixels from here on: each bin is a region of its own, of one bin.
+    bins = torch.stack([x.expand(shape).flatten() for x in corners], dim=1)
+    dtype = _compute_dtype(input)
+    best, index = torch.ops.torchvision.roi_pool(input.to(dtype), bins.to(dtype), 1.0, 1, 1)
+    is_empty = ((bottom <= top)[:, :, None] | (right <= left)[:, None])[:, None]  # (K, 1, ph, pw)
+    best, index = (x.view(*shape, input.shape[1]).permute(0, 3, 1, 2) for x in (best, index))
+    output.copy_(best.masked_fill(is_empty, 0))
+    argmax.copy_(index.masked_fill(is_empty, -1))
 
 
 def roi_pool_backward(
@@ -127,27 +123,29 @@ def roi_pool_backward(
     spatial_scale: float,
 ) -> None:
     """Adds each bin's gradient to the pixel that was its maximum, in `grad_input`."""
-    images, channels = grad_input.shape[:2]
+    _, channels, height, width = grad_input.shape
     planes = rois[:, :1].long() * channels + torch.arange(channels, device=rois.device)  # (K, C)
-    flat = grad_input.view(images * channels, -1)
-    index = planes[:, :, None] * flat.shape[1] + argmax.flatten(2).long()  # (K, C, bins)
+    index = planes[:, :, None] * (height * width) + argmax.flatten(2).long()  # (K, C, bins)
     filled = (argmax >= 0).flatten(2)
-    flat.view(-1).index_add_(0, index[filled], grad_output.flatten(2)[filled])
+    # Many regions may share a pixel: their sum is taken in at least single precision.
+    flat = grad_input.to(_compute_dtype(grad_input)).flatten()
+    flat.index_add_(0, index[filled], grad_output.flatten(2)[filled].to(flat.dtype))
+    grad_input.copy_(flat.view_as(grad_input))
 
 
 def _bin_edges(
     start: Tensor, end: Tensor, bins: int, scale: float, size: int
-) -> list[list[tuple[int, int]]]:
-    """Returns for each region the half-open pixel ranges of its bins along one axis."""
-    first = start.float() * scale
-    length = (end.float() + 1) * scale - first
+) -> tuple[Tensor, Tensor]:
+    """First pixel of each bin along one axis and the one after its last, both `(K, bins)`."""
+    dtype = _compute_dtype(start)
+    first = start.to(dtype) * scale
+    length = (end.to(dtype) + 1) * scale - first
     step = (length / bins)[:, None] * torch.arange(bins + 1, device=start.device)
     edges = first[:, None] + step
-    low = edges[:, :-1].floor().clamp(0, size).long()
-    high = edges[:, 1:].ceil().clamp(0, size).long()
+    low = edges[:, :-1].floor().clamp(0, size)
+    high = edges[:, 1:].ceil().clamp(0, size)
     # mmcv leaves a region of no extent out: no bin of it holds a pixel.
-    high = torch.where(length[:, None] > 0, high, low)
-    return [list(zip(a, b, strict=True)) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    return low, torch.where(length[:, None] > 0, high, low)
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:

@@ -1,0 +1,251 @@
+"""The stand-in for mmcv's compiled ops against compiled mmcv: values, gradients, time.
+
+    python benchmarks/mmcv_ops.py --compiled path/to/mmcv-2.1.0
+    python benchmarks/mmcv_ops.py --device cuda --dtypes float32 float16
+
+Both run under mmcv's own Python functions, in one process and turn by turn, so that a machine whose
+speed drifts slows both; times are medians. The compiled side is the mmcv that is installed or, so
+that `mmcv-lite` can stay where it is, the extension of a build in another folder.
+
+Both are also held against the stand-in in float64 on the same inputs, as a share of the largest
+value: in half precision that tells which of two different results is the better one. An op or dtype
+that compiled mmcv refuses is shown for the stand-in alone, and the refusal quoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import math
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import vit_dense  # noqa: F401  (puts the stand-in in place before mmcv is imported)
+from vit_dense.compat.mmcv_ext import boxes, deform, losses, roi
+
+# isort: split
+from mmcv_op_cases import Case, cases
+
+Result = tuple[list[Tensor], list[Tensor]]  # values, gradients
+
+DTYPES = ['float32', 'float64', 'float16', 'bfloat16']
+BINARIES = ('.so', '.pyd')
+HOW_TO_BUILD = (
+    'Build it once, in an environment of its own that has this torch ({torch}), ninja, wheel and '
+    'setuptools<81, about ten minutes on two cores: unpack the source archive of mmcv {mmcv}, run '
+    '`MMCV_WITH_OPS=1 python setup.py build_ext --inplace` in it, and pass its folder by '
+    '--compiled. Or run this where compiled mmcv is installed.'
+)
+
+
+def compiled_ops(folder: Path | None) -> ModuleType:
+    """The compiled extension of the build in `folder`, or of the mmcv that is installed.
+
+    Raises:
+        ValueError: there is none, or it was built for another torch.
+    """
+    import mmcv
+
+    how = HOW_TO_BUILD.format(torch=torch.__version__, mmcv=mmcv.__version__)
+    if folder is None:
+        installed = importlib.import_module('mmcv._ext')
+        # the stand-in is no file
+        if not str(getattr(installed, '__file__', '')).endswith(BINARIES):
+            raise ValueError(f'the mmcv that is installed has no compiled ops. {how}')
+        return installed
+    files = [x for x in sorted(folder.glob('mmcv/_ext*')) if x.suffix in BINARIES]
+    if not files:
+        raise ValueError(f'got --compiled {folder}, which holds no mmcv/_ext*.so. {how}')
+    # another package, so that the stand-in keeps its name; a binary insists on the last part
+    spec = importlib.util.spec_from_file_location('compiled_mmcv._ext', files[0])
+    assert spec is not None
+    assert spec.loader is not None
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f'{files[0].name} does not load beside this torch: {error}. {how}'
+        ) from error
+    return module
+
+
+def our_ops() -> SimpleNamespace:
+    """The stand-in's ops, also where compiled mmcv keeps the stand-in out."""
+    # our attention would call mmcv's CUDA kernel, which is what it is compared with
+    importlib.import_module('vit_dense.ops.ms_deform_attn').native_ms_deform_attn = lambda: None
+    sources: tuple[Any, ...] = (boxes, deform, losses, roi)
+    return SimpleNamespace(**{name: getattr(x, name) for x in sources for name in x.__all__})
+
+
+@contextmanager
+def below_mmcv(extension: Any) -> Iterator[None]:
+    """Lets mmcv's Python functions, backward passes included, call `extension`."""
+    modules = [m for n, m in sys.modules.items() if n.startswith('mmcv.ops.') and m is not None]
+    before = {m: m.ext_module for m in modules if hasattr(m, 'ext_module')}
+    for module in before:
+        module.ext_module = extension
+    try:
+        yield
+    finally:
+        for module, original in before.items():
+            module.ext_module = original
+
+
+def step(case: Case, inputs: list[Tensor]) -> Result:
+    """Values and gradients of one call."""
+    leaves = [inputs[i] for i in case.differentiable]
+    values = case.call(*inputs)
+    if not leaves:
+        return values, []
+    (out,) = values
+    weight = torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out).to(out.dtype)
+    return [out.detach()], list(torch.autograd.grad(out, leaves, weight))
+
+
+def seconds(case: Case, inputs: list[Tensor], extension: Any) -> float:
+    """Wall time of one call with its backward pass, kernels finished."""
+    on_cuda = inputs[0].is_cuda
+    with below_mmcv(extension):
+        if on_cuda:
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        step(case, inputs)
+        if on_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def difference(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float]:
+    """The largest absolute difference, and the largest absolute value of the tensor it is in.
+
+    Of the tensor whose difference is the largest share. Infinite where shapes differ: other boxes
+    were kept.
+    """
+    if [x.shape for x in ours] != [x.shape for x in theirs]:
+        return math.inf, 1.0
+    pairs = [(a.double(), b.double()) for a, b in zip(ours, theirs, strict=True) if a.numel()]
+    found = [(float((a - b).abs().amax()), float(b.abs().amax())) for a, b in pairs]
+    # NaN first: max() would hide it
+    return max(found, key=lambda x: math.inf if math.isnan(x[0]) else _share(*x), default=(0, 0))
+
+
+def _share(error: float, scale: float) -> float:
+    return error / scale if scale else error
+
+
+def absolute(ours: list[Tensor], theirs: list[Tensor]) -> str:
+    """A cell: the difference and what it stands beside."""
+    error, scale = difference(ours, theirs)
+    if math.isinf(error):
+        return 'other shapes'
+    if not any(x.numel() for x in ours):
+        return 'both empty' if ours else ''
+    return f'{error:.1e} of {scale:.1e}' if error else f'0 of {scale:.1e}'
+
+
+def relative(result: Result, exact: Result) -> str:
+    """A cell: how far values and gradients, whichever is worse, are from those in float64."""
+    shares = [_share(*difference(a, b)) for a, b in zip(result, exact, strict=True)]
+    worst = max(shares, key=lambda x: math.inf if math.isnan(x) else x)
+    return 'other shapes' if math.isinf(worst) else f'{worst:.0e}' if worst else '0'
+
+
+def compare(
+    case: Case, dtype: torch.dtype, device: str, compiled: Any, runs: int
+) -> tuple[str, str | None]:
+    """The row of one case, and how compiled mmcv refused it if it did."""
+    torch.manual_seed(0)
+    inputs = _cast(case, case.make(), dtype, device)
+    sides: dict[str, Any] = {'ours': our_ops(), 'compiled': compiled}
+    with below_mmcv(sides['ours']):
+        ours = step(case, inputs)
+        exact = step(case, _cast(case, inputs, torch.float64, device))
+    theirs, refusal = None, None
+    try:
+        with below_mmcv(compiled):
+            theirs = step(case, inputs)
+    except RuntimeError as error:
+        refusal = str(error).splitlines()[0]
+        del sides['compiled']
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(runs):
+        for name, extension in sides.items():
+            times[name].append(seconds(case, inputs, extension))
+    cells = [case.name, str(dtype).removeprefix('torch.')]
+    shown = [f'{statistics.median(x) * 1000:.2f}' for x in times.values()]
+    if theirs is None:
+        cells += ['', '', relative(ours, exact), 'refused', *shown, '', '']
+    else:
+        cells += [absolute(a, b) for a, b in zip(ours, theirs, strict=True)]
+        # pair by pair, so that a slow moment counts on both sides
+        ratios = [a / b for a, b in zip(times['ours'], times['compiled'], strict=True)]
+        cells += [relative(ours, exact), relative(theirs, exact)]
+        cells += [*shown, f'{statistics.median(ratios):.2f}']
+    return '| ' + ' | '.join(cells) + ' |', refusal
+
+
+def _cast(case: Case, inputs: list[Tensor], dtype: torch.dtype, device: str) -> list[Tensor]:
+    """Leaves of their own, in that dtype unless they are integers."""
+    copies = [x.detach().to(device, dtype if x.is_floating_point() else x.dtype) for x in inputs]
+    return [x.requires_grad_(i in case.differentiable) for i, x in enumerate(copies)]
+
+
+def print_table(args: argparse.Namespace, compiled: Any) -> None:
+    """The table and, below it, what compiled mmcv refused."""
+    where = torch.cuda.get_device_name() if args.device.startswith('cuda') else 'CPU'
+    print(
+        f'{where}, CPU threads: {args.threads}, torch {torch.__version__}; mmcv compiled with '
+        f'{compiled.get_compiler_version()}, CUDA {compiled.get_compiling_cuda_version()}; '
+        f'medians of {args.runs}, with the backward pass where there are gradients\n'
+    )
+    print(
+        '| op | dtype | values differ by | gradients differ by | ours from float64 '
+        '| compiled from float64 | ms ours | ms compiled | ours / compiled |'
+    )
+    print('|---' * 9 + '|')
+    refusals: dict[str, tuple[list[str], str]] = {}
+    for case in cases():
+        for name in args.dtypes if case.name.startswith(tuple(args.ops)) else []:
+            dtype = getattr(torch, name)
+            row, refusal = compare(case, dtype, args.device, compiled, args.runs)
+            print(row, flush=True)
+            if refusal is not None:
+                dtypes, _ = refusals.setdefault(case.name.partition(',')[0], ([], refusal))
+                dtypes += [name] if name not in dtypes else []
+    if refusals:
+        print('\nCompiled mmcv refuses:\n')
+    for op, (dtypes, refusal) in refusals.items():
+        print(f'- {op} in {", ".join(dtypes)}: {refusal}')
+
+
+def main() -> None:
+    """Reads the options and finds compiled mmcv."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--compiled', type=Path, help='folder of a build, the one above mmcv/')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--dtypes', nargs='+', default=DTYPES, choices=DTYPES)
+    parser.add_argument('--ops', nargs='+', default=[''], help='rows that start with one of these')
+    parser.add_argument('--runs', type=int, default=9)
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    try:
+        compiled = compiled_ops(args.compiled)
+    except ValueError as error:
+        parser.error(str(error))
+    print_table(args, compiled)
+
+
+if __name__ == '__main__':
+    main()
