@@ -1,202 +1,274 @@
-"""Speed and memory of the adapters against the plain timm ViT, in one process, interleaved.
+"""Speed and memory of the adapters against the plain timm ViT, and of what makes them cheaper.
 
     python benchmarks/backbone.py --models vit_tiny_patch16_224 vit_base_patch16_224 --sizes 512
     python benchmarks/backbone.py --device cuda --dtype bfloat16 --compile
+    python benchmarks/backbone.py --table training
+    python benchmarks/backbone.py --table pixels
 
-All variants of a row take turns, so that a machine whose speed drifts slows all of them, and each
-figure is a median. What counts are the ratios to the plain ViT's own forward (up to its last block,
+Three tables. `plain` compares the adapters with the plain ViT's own forward (up to its last block,
 no classifier), next to the ratio of multiply-adds: the cost that no implementation can avoid.
+`training` shows what attention windows and gradient checkpointing do to memory and time of a
+training step. `pixels` shows how the cost of a forward grows with the image.
 
-Memory is what one forward, or forward and backward, needs at its peak beyond weights and input: on
-CUDA by torch's allocator, on Linux CPUs by the process's resident set.
+Variants take turns, so that a machine whose speed drifts slows all of them, and each figure is a
+median; ratios are medians of ratios within a turn. What memory means is said in `measuring.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
+import math
 import statistics
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
 
-import timm
 import torch
+from measuring import (
+    CLOCKS,
+    forward,
+    forward_backward,
+    in_fresh_process,
+    multiply_adds,
+    peak_bytes,
+    seconds,
+)
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from variants import Variant, add_options, variants
 
-from vit_dense.adapters import SimpleFeaturePyramid, ViTAdapter
+# what a parameter takes in float32: itself, its gradient, AdamW's two moments
+TRAINING_BYTES = 4 * 4
 
-# heads and value ratio of the deformable attention, as released
-DEFORM = {192: (6, 1.0), 384: (6, 1.0), 768: (12, 0.5), 1024: (16, 0.5)}
-
-
-class Plain(nn.Module):
-    """timm's own forward up to its last block."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.model = timm.create_model(name, num_classes=0, dynamic_img_size=True)
-        self.model.norm = self.model.fc_norm = nn.Identity()
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return (self.model.forward_features(image),)
+# defaults by table
+MODELS = {
+    'plain': ['vit_tiny_patch16_224', 'vit_small_patch16_224', 'vit_base_patch16_224'],
+    'training': ['vit_base_patch16_224'],
+    'pixels': ['vit_tiny_patch16_224', 'vit_base_patch16_224'],
+}
+SIZES = {'plain': [512], 'training': [1024], 'pixels': [512, 768, 1024, 1536]}
+WINDOWS = {'plain': [None], 'training': [None, 14], 'pixels': [None, 14]}
+CHECKPOINTING = {'plain': ['off'], 'training': ['off', 'on'], 'pixels': ['off']}
 
 
-def build(name: str, args: argparse.Namespace) -> dict[str, nn.Module]:
-    """The variants of one row."""
-    vit = {
-        'type': 'TimmViT',
-        'model_name': name,
-        'window_size': args.window_size,
-        'grad_checkpointing': args.grad_checkpointing,
-    }
-    plain = Plain(name)
-    width = plain.model.embed_dim
-    heads, ratio = DEFORM.get(width, (plain.model.blocks[0].attn.num_heads, 1.0))
-    return {
-        'plain': plain,
-        'SimpleFeaturePyramid': SimpleFeaturePyramid(dict(vit)),
-        'ViTAdapter': ViTAdapter(dict(vit), deform_num_heads=heads, deform_ratio=ratio),
-    }
+def make_image(size: int, args: argparse.Namespace) -> Tensor:
+    """A batch of noise."""
+    image = torch.randn(args.batch, 3, size, size, device=args.device)
+    return image.contiguous(memory_format=torch.channels_last) if args.channels_last else image
 
 
-def forward(model: Callable, image: Tensor) -> None:
-    """One forward without a graph."""
-    with torch.inference_mode():
-        model(image)
+def prepare(model: nn.Module, args: argparse.Namespace) -> Callable:
+    """The module as it is run."""
+    return torch.compile(model) if args.compile else model
 
 
-def forward_backward(model: Callable, image: Tensor) -> None:
-    """One training step without the optimizer's part."""
-    torch.stack([x.float().square().mean() for x in model(image)]).sum().backward()
+def autocast(args: argparse.Namespace) -> torch.autocast:
+    """Mixed precision, where it is asked for."""
+    dtype = getattr(torch, args.dtype)
+    device = torch.device(args.device).type
+    return torch.autocast(device, dtype, enabled=dtype != torch.float32)
 
 
-def seconds(step: Callable, model: Callable, image: Tensor) -> float:
-    """Wall time of one step, kernels finished."""
-    if image.is_cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    step(model, image)
-    if image.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def row(*cells: Any) -> str:
+    """A line of a table."""
+    return '| ' + ' | '.join(str(cell) for cell in cells) + ' |'
 
 
-def peak_bytes(step: Callable, model: Callable, image: Tensor) -> int | None:
-    """Memory at its peak beyond what is held before and after; None where it can't be had."""
-    gc.collect()
-    if image.is_cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(model, image)
-        return torch.cuda.max_memory_allocated() - before
-    if not sys.platform.startswith('linux'):
-        return None
-    ctypes.CDLL(None).malloc_trim(0)  # memory that the allocator kept would hide the peak
-    Path('/proc/self/clear_refs').write_text('5')  # resets the high-water mark
-    before = _status('VmRSS')
-    step(model, image)
-    return _status('VmHWM') - before
+def header(*cells: str) -> str:
+    """A table's first two lines."""
+    return row(*cells) + '\n' + '|---' * len(cells) + '|'
 
 
-def _status(field: str) -> int:
-    """A figure of this process in bytes."""
-    for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f'this kernel does not report {field}')
+def mebibytes(count: float | None) -> str:
+    """For a cell."""
+    return '-' if count is None else f'{count / 2**20:.0f}'
 
 
-def multiply_adds(model: nn.Module, image: Tensor) -> float:
-    """Of one forward: matrix products, convolutions and attention."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model(image)
-    return counter.get_total_flops() / 2
+def paired(mine: Sequence[float], others: Sequence[float]) -> float:
+    """The median of ratios, turn by turn, so that a slow moment counts on both sides."""
+    return statistics.median(a / b for a, b in zip(mine, others, strict=True))
 
 
-def measure(name: str, size: int, args: argparse.Namespace) -> list[str]:
-    """The table rows of one model at one size."""
-    device, dtype = torch.device(args.device), getattr(torch, args.dtype)
-    image = torch.randn(args.batch, 3, size, size, device=device)
-    if args.channels_last:
-        image = image.contiguous(memory_format=torch.channels_last)
-    models = {k: m.to(device) for k, m in build(name, args).items()}
-    adds = {k: multiply_adds(m.eval(), image) for k, m in models.items()}
-    runs: dict[str, Callable] = dict(models)
-    if args.compile:
-        runs = {k: torch.compile(m) for k, m in models.items()}
-    rows = []
-    times: dict[tuple[str, str], list[float]] = {}
-    memory: dict[tuple[str, str], int | None] = {}
-    steps = {'forward': forward, 'forward+backward': forward_backward}
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        for label, step in steps.items():
-            for k, m in models.items():
-                m.train(step is forward_backward)
+def plain_table(args: argparse.Namespace) -> None:
+    """The adapters against the plain ViT."""
+    columns = ('forward ms', '/ plain', 'peak MiB', 'forward+backward ms', '/ plain', 'peak MiB')
+    print(header('model', 'px', 'variant', 'multiply-adds / plain', *columns))
+    for name, size in product(args.models, args.sizes):
+        print('\n'.join(_plain_rows(name, size, args)), flush=True)
+
+
+def _plain_rows(name: str, size: int, args: argparse.Namespace) -> list[str]:
+    asked = variants(name, args)
+    image = make_image(size, args)
+    models = {v: v.build().to(args.device) for v in (Variant(name, 'plain'), *asked)}
+    adds = [multiply_adds(m, image) for m in models.values()]
+    runs = [prepare(m, args) for m in models.values()]
+    columns: list[list[str]] = []
+    for step in (forward, forward_backward):
+        peaks, times = [], [[] for _ in runs]
+        with autocast(args):
+            for model, run in zip(models.values(), runs, strict=True):
+                model.train(step is forward_backward)
                 for _ in range(args.warmup):
-                    seconds(step, runs[k], image)
-                memory[k, label] = peak_bytes(step, runs[k], image)
+                    step(run, image)
+                peaks.append(peak_bytes(step, run, image))
             for _ in range(args.runs):
-                for k in runs:
-                    times.setdefault((k, label), []).append(seconds(step, runs[k], image))
-            for m in models.values():
-                m.zero_grad(set_to_none=True)
-    for k in models:
-        cells = [name, str(size), k, f'{adds[k] / adds["plain"]:.2f}']
-        for label in steps:
-            median = statistics.median(times[k, label])
-            # pair by pair, so that a slow moment counts on both sides
-            pairs = zip(times[k, label], times['plain', label], strict=True)
-            ratio = statistics.median(mine / plain for mine, plain in pairs)
-            peak = memory[k, label]
-            shown = '-' if peak is None else f'{peak / 2**20:.0f}'
-            cells += [f'{median * 1000:.1f}', f'{ratio:.2f}', shown]
-        rows.append('| ' + ' | '.join(cells) + ' |')
+                for i, run in enumerate(runs):
+                    times[i].append(seconds(step, run, image, args.clock))
+        columns.append([f'{statistics.median(t) * 1000:.1f}' for t in times])
+        columns.append([f'{paired(t, times[0]):.2f}' for t in times])
+        columns.append([mebibytes(peak) for peak in peaks])
+    names = ['plain', *(_label(v, asked) for v in asked)]
+    shares = [f'{count / adds[0]:.2f}' for count in adds]
+    return [row(name, size, *cells) for cells in zip(names, shares, *columns, strict=True)]
+
+
+def _label(variant: Variant, among: Sequence[Variant]) -> str:
+    """The adapter, and what tells it from its rivals."""
+    text = variant.adapter
+    if any(v.attention != 'global' for v in among):
+        text += f', {variant.attention}'
+    return text + (', checkpointing' if variant.checkpointing else '')
+
+
+def training_table(args: argparse.Namespace) -> None:
+    """Windows and gradient checkpointing, on and off: memory and time of a training step."""
+    print(
+        header(
+            *('model', 'px', 'adapter', 'attention', 'checkpointing', 'peak MiB', '/ first'),
+            *('with weights, gradients, AdamW MiB', 'forward+backward s', '/ first'),
+        )
+    )
+    for name, size, adapter in product(args.models, args.sizes, args.adapters):
+        asked = [v for v in variants(name, args) if v.adapter == adapter]
+        turns = [
+            [in_fresh_process(training_step, v, size, args) for v in asked]
+            for _ in range(args.runs)
+        ]
+        figures = [list(zip(*of_one, strict=True)) for of_one in zip(*turns, strict=True)]
+        for variant, (peaks, states, times) in zip(asked, figures, strict=True):
+            first_peaks, _, first_times = figures[0]
+            cells = ['-', '-', '-']
+            if None not in peaks:
+                peak = statistics.median(peaks)
+                share = f'{paired(peaks, first_peaks):.2f}'
+                cells = [mebibytes(peak), share, mebibytes(peak + states[0])]
+            cells += [f'{statistics.median(times):.2f}', f'{paired(times, first_times):.2f}']
+            on = 'on' if variant.checkpointing else 'off'
+            print(row(name, size, adapter, variant.attention, on, *cells), flush=True)
+
+
+def training_step(
+    variant: Variant, size: int, args: argparse.Namespace
+) -> tuple[int | None, int, float]:
+    """Peak bytes, bytes that weights and optimizer hold, and seconds of one training step."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = variant.build().to(args.device).train()
+    run = prepare(model, args)
+    small, image = make_image(min(size, 224), args), make_image(size, args)
+    state = sum(p.numel() for p in model.parameters()) * TRAINING_BYTES
+    with autocast(args):
+        for _ in range(args.warmup):  # small: it is for what is set up once, gradients included
+            forward_backward(run, small)
+        times: list[float] = []
+
+        def step(model: Callable, image: Tensor) -> None:
+            times.append(seconds(forward_backward, model, image, args.clock))
+
+        peak = peak_bytes(step, run, image)
+    return peak, state, times[0]
+
+
+def pixels_table(args: argparse.Namespace) -> None:
+    """Multiply-adds and time of a forward per megapixel, and the exponent of their growth."""
+    print(header('model', 'adapter', 'attention', 'per megapixel', *map(str, args.sizes), 'growth'))
+    for name, adapter in product(args.models, args.adapters):
+        asked = [v for v in variants(name, args) if v.adapter == adapter]
+        print('\n'.join(_pixel_rows(asked, args)), flush=True)
+
+
+def _pixel_rows(asked: Sequence[Variant], args: argparse.Namespace) -> list[str]:
+    models = [v.build().to(args.device).eval() for v in asked]
+    images = [make_image(size, args) for size in args.sizes]
+    runs = [prepare(m, args) for m in models]
+    times = [[[] for _ in images] for _ in models]
+    with autocast(args):
+        for run, _ in product(runs, range(args.warmup if args.runs else 0)):
+            forward(run, images[0])
+        for _ in range(args.runs):
+            for (k, image), (i, run) in product(enumerate(images), enumerate(runs)):
+                times[i][k].append(seconds(forward, run, image, args.clock))
+    rows = []
+    for variant, model, by_size in zip(asked, models, times, strict=True):
+        adds = [multiply_adds(model, image) / 1e9 for image in images]
+        start = (variant.model, variant.adapter, variant.attention)
+        cells = [*per_megapixel(adds, args), f'{exponent(adds, args.sizes):.2f}']
+        rows.append(row(*start, 'G multiply-adds', *cells))
+        if args.runs:
+            turns = zip(*by_size, strict=True)
+            growth = statistics.median(exponent(turn, args.sizes) for turn in turns)
+            cells = [*per_megapixel([statistics.median(t) for t in by_size], args), f'{growth:.2f}']
+            rows.append(row(*start, 'seconds', *cells))
     return rows
 
 
-def main() -> None:
-    """Prints the table."""
+def per_megapixel(values: Sequence[float], args: argparse.Namespace) -> list[str]:
+    """Cells of a row, size by size."""
+    megapixels = [args.batch * size**2 / 1e6 for size in args.sizes]
+    shares = [value / area for value, area in zip(values, megapixels, strict=True)]
+    return [f'{share:.3g}' if share < 1000 else f'{share:.0f}' for share in shares]
+
+
+def exponent(values: Sequence[float], sizes: Sequence[int]) -> float:
+    """p of cost ~ pixels^p between the smallest and the largest image: 1 is linear."""
+    if len(sizes) < 2:
+        return math.nan
+    return math.log(values[-1] / values[0]) / math.log(sizes[-1] ** 2 / sizes[0] ** 2)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, with the defaults of the table that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--models',
-        nargs='+',
-        default=['vit_tiny_patch16_224', 'vit_small_patch16_224', 'vit_base_patch16_224'],
-        help='timm model names',
-    )
-    parser.add_argument('--sizes', nargs='+', type=int, default=[512], help='image edges in px')
+    parser.add_argument('--table', default='plain', choices=list(MODELS))
+    parser.add_argument('--models', nargs='+', help='timm model names')
+    parser.add_argument('--sizes', nargs='+', type=int, help='image edges in px, rising')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
     parser.add_argument('--compile', action='store_true', help='run through torch.compile')
     parser.add_argument('--channels-last', action='store_true')
-    parser.add_argument('--window-size', type=int, help='windowed attention in the adapters')
-    parser.add_argument('--grad-checkpointing', action='store_true', help='in the adapters')
+    add_options(parser)
     parser.add_argument('--threads', type=int, default=2, help='CPU threads')
+    parser.add_argument(
+        '--clock',
+        default='wall',
+        choices=list(CLOCKS),
+        help="cpu: time that the process itself worked, for a shared machine's one thread",
+    )
     parser.add_argument('--warmup', type=int, default=2)
-    parser.add_argument('--runs', type=int, default=9)
-    args = parser.parse_args()
+    parser.add_argument(
+        '--runs', type=int, default=9, help='turns; 0 only counts, in the table of pixels'
+    )
+    args = parser.parse_args(argv)
+    args.models = args.models or MODELS[args.table]
+    args.sizes = args.sizes or SIZES[args.table]
+    args.window_size = args.window_size or WINDOWS[args.table]
+    args.grad_checkpointing = args.grad_checkpointing or CHECKPOINTING[args.table]
+    return args
+
+
+def main() -> None:
+    """Prints the table."""
+    args = parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     where = torch.cuda.get_device_name() if args.device.startswith('cuda') else 'CPU'
     threads = '' if args.device.startswith('cuda') else f', {args.threads} threads'
     print(
         f'{where}{threads}, torch {torch.__version__}, {args.dtype}, batch {args.batch}'
-        f'{", compiled" if args.compile else ""}; medians of {args.runs}\n'
+        f'{", compiled" if args.compile else ""}, {args.clock} time; medians of {args.runs}\n'
     )
-    print(
-        '| model | px | variant | multiply-adds / plain '
-        '| forward ms | / plain | peak MiB | forward+backward ms | / plain | peak MiB |'
-    )
-    print('|---|---|---|---|---|---|---|---|---|---|')
-    for name in args.models:
-        for size in args.sizes:
-            print('\n'.join(measure(name, size, args)), flush=True)
+    {'plain': plain_table, 'training': training_table, 'pixels': pixels_table}[args.table](args)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """TimmViT against timm itself, per family."""
 
 import sys
+from itertools import product
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import torch
 from families import SMALL, every_family, small_kwargs
 
 from vit_dense.backbones import TimmViT
+from vit_dense.backbones.families import TokenContext
 
 
 def build(name: str, **kwargs) -> TimmViT:
@@ -116,21 +118,45 @@ def test_windowed_block_equals_masked_attention(name):
     torch.testing.assert_close(out[:, prefix:], expected[:, prefix:], rtol=1e-4, atol=1e-5)
 
 
-def test_beit_windows_mask_their_padding():
-    """Pixels beyond the image change nothing: the same image in a wider grid, masked there."""
-    vit = build('beit_base_patch16_224', window_size=3, global_blocks=())
-    for block in vit.model.blocks:
-        torch.nn.init.normal_(block.attn.relative_position_bias_table)
-    tokens, context = vit.embed(torch.randn(1, 3, 64, 64))
+@every_family
+@pytest.mark.parametrize('grid', [(5, 7), (2, 3), (6, 4)])
+def test_windows_at_the_edge_equal_padded_and_masked_ones(name, grid):
+    """What ViTDet pads to whole windows runs in smaller ones here: prefix tokens see no padding."""
+    patch, prefix = SMALL[name][1:]
+    edge = 3
+    vit = build(name, window_size=edge, global_blocks=(1, 2, 3))
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    tokens, context = vit.embed(torch.randn(2, 3, patch * grid[0], patch * grid[1]))
+    places = torch.arange(grid[0] * grid[1]).view(grid)
     with torch.no_grad():
         out = vit.run_blocks(tokens, context, 0, 1)
-        # the last window holds token (3, 3) alone: it attends to itself and the cls token
-        block = vit.model.blocks[0]
-        pair = torch.cat((tokens[:, :1], tokens[:, -1:]), dim=1)
-        bias = vit.family.block_kwargs(vit.model, context, 0, None)['shared_rel_pos_bias']
-        ends = torch.tensor([0, 16])
-        expected = block(pair, shared_rel_pos_bias=bias[:, :, ends][..., ends])
-    torch.testing.assert_close(out[:, -1], expected[:, 1], rtol=1e-4, atol=1e-5)
+        prefixes = []
+        for top, left in product(range(0, grid[0], edge), range(0, grid[1], edge)):
+            place = places[top : top + edge, left : left + edge]
+            window = torch.cat((torch.arange(prefix), prefix + place.flatten()))
+            expected = vit.model.blocks[0](
+                tokens[:, window], **_whole_window(vit, context, place, edge)
+            )
+            torch.testing.assert_close(
+                out[:, window[prefix:]], expected[:, prefix:], rtol=1e-4, atol=1e-5
+            )
+            prefixes.append(expected[:, :prefix])
+    torch.testing.assert_close(out[:, :prefix], sum(prefixes) / len(prefixes), rtol=1e-4, atol=1e-5)
+
+
+def _whole_window(vit, context, place, edge):
+    """What the first block needs for one window, cut out of the whole grid's or window's."""
+    kwargs = vit.family.block_kwargs(vit.model, context, 0, None)
+    if kwargs.get('rope') is not None:
+        return {'rope': kwargs['rope'][..., place.flatten(), :]}
+    if 'shared_rel_pos_bias' not in kwargs:
+        return kwargs
+    grid = TokenContext((edge, edge))
+    bias = vit.family.block_kwargs(vit.model, grid, 0, None)['shared_rel_pos_bias']
+    rows, columns = (torch.arange(size) for size in place.shape)
+    inside = torch.cat((torch.zeros(1).long(), 1 + (rows[:, None] * edge + columns).flatten()))
+    return {'shared_rel_pos_bias': bias[..., inside, :][..., inside]}
 
 
 def test_global_blocks_default_to_the_ends_of_quarters():

@@ -20,7 +20,7 @@ from timm.layers import gen_relative_position_index, resample_abs_pos_embed
 from timm.models import beit, group_parameters
 from torch import Tensor, nn
 
-from .windows import WindowPartition
+from .windows import Tile
 
 
 @dataclass
@@ -53,14 +53,10 @@ class Family:
         return model.norm_pre(model.patch_drop(tokens)), TokenContext(grid)
 
     def block_kwargs(
-        self, model: Any, context: TokenContext, index: int, windows: WindowPartition | None
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
-        """Keyword arguments of block `index`, in windows or (None) over the whole grid."""
+        """Keyword arguments of block `index`, in a tile's windows or (None) over the whole grid."""
         return {}
-
-    def mask_kwargs(self, kwargs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
-        """The same with padded tokens masked; `mask` is `WindowPartition.key_mask`."""
-        return {**kwargs, 'attn_mask': mask}
 
 
 class EvaFamily(Family):
@@ -72,18 +68,19 @@ class EvaFamily(Family):
         return model.norm_pre(tokens), TokenContext(grid, rope)
 
     def block_kwargs(
-        self, model: Any, context: TokenContext, index: int, windows: WindowPartition | None
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
         rope = context.rope
         if rope is None:
             return {'rope': None}
         mixed = model.rope_mixed  # a rotation of its own per block and head
-        if windows is None:
+        if tile is None:
             return {'rope': rope[index] if mixed else rope}
-        key = ('rope', windows.window, index if mixed else None)
+        key = ('rope', tile, index if mixed else None)
         if key not in context.cache:
             heads = rope[index] if mixed else rope[None]  # (heads or 1, h*w, D)
-            split = windows.split_grid(heads)  # (heads * windows, window^2, D)
+            # (heads * windows, tokens of a window, D)
+            split = tile.split(heads.unflatten(1, context.grid))
             split = split.unflatten(0, (heads.shape[0], -1)).transpose(0, 1)
             context.cache[key] = split.repeat(context.cache['batch'], 1, 1, 1)
         return {'rope': context.cache[key]}
@@ -123,29 +120,25 @@ class BeitFamily(Family):
         return model.pos_drop(tokens), TokenContext(grid)
 
     def block_kwargs(
-        self, model: Any, context: TokenContext, index: int, windows: WindowPartition | None
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
-        grid = context.grid if windows is None else (windows.window, windows.window)
         bias = None
         if model.rel_pos_bias is not None:  # shared by all blocks
-            key = ('shared bias', grid)
+            key = ('shared bias', tile and tile.shape)
             if key not in context.cache:
-                context.cache[key] = self._bias(model, model.rel_pos_bias, grid, context)
+                context.cache[key] = self._bias(model, model.rel_pos_bias, tile, context)
             bias = context.cache[key]
         attn = model.blocks[index].attn
         if attn.relative_position_bias_table is not None:
-            own = self._bias(model, attn, grid, context)[None]
+            own = self._bias(model, attn, tile, context)[None]
             bias = own if bias is None else own + bias
         return {'shared_rel_pos_bias': bias}
 
-    def mask_kwargs(self, kwargs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
-        hidden = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float('-inf'))
-        bias = kwargs['shared_rel_pos_bias']
-        return {'shared_rel_pos_bias': hidden if bias is None else bias + hidden}
-
     @staticmethod
-    def _bias(model: Any, owner: Any, grid: tuple[int, int], context: TokenContext) -> Tensor:
-        """(heads, 1 + h*w, 1 + h*w) from the table of `owner`."""
+    def _bias(model: Any, owner: Any, tile: Tile | None, context: TokenContext) -> Tensor:
+        """(heads, 1 + h*w, 1 + h*w) from the table of `owner`, for the grid or a tile's windows."""
+        grid = context.grid if tile is None else (tile.window, tile.window)
+        shape = grid if tile is None else tile.shape
         table = owner.relative_position_bias_table  # ((2h-1)(2w-1) + 3, heads)
         trained = tuple(model.patch_embed.grid_size)
         if trained != grid:
@@ -154,11 +147,15 @@ class BeitFamily(Family):
             maps = table[:-3].T.unflatten(1, old)[None]  # (1, heads, 2h-1, 2w-1)
             maps = F.interpolate(maps, size=new, mode='bicubic', align_corners=False)
             table = torch.cat((maps[0].flatten(1).T, table[-3:]))
-        key = ('bias index', grid)
+        key = ('bias index', grid, shape)
         if key not in context.cache:
-            context.cache[key] = gen_relative_position_index(
-                grid, class_token=True, device=table.device
-            )
+            index = gen_relative_position_index(grid, class_token=True, device=table.device)
+            if shape != grid:  # a smaller window is the upper left part of a whole one
+                inside = torch.arange(len(index) - 1, device=table.device).unflatten(0, grid)
+                inside = inside[: shape[0], : shape[1]].flatten() + 1
+                inside = F.pad(inside, (1, 0))  # and the cls token
+                index = index[inside[:, None], inside]
+            context.cache[key] = index
         index = context.cache[key]
         return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).contiguous()
 

@@ -191,30 +191,22 @@ class TimmViT(nn.Module):
         return tokens
 
     def _run_block(self, tokens: Tensor, context: TokenContext, index: int) -> Tensor:
-        windows = None
-        if self.window_size is not None and index not in self.global_blocks:
-            windows = WindowPartition(context.grid, self.window_size, self.num_prefix_tokens)
-        kwargs = self.family.block_kwargs(self.model, context, index, windows)
-        if windows is not None:
-            mask = self._window_mask(windows, context, tokens)
-            if mask is not None:
-                kwargs = self.family.mask_kwargs(kwargs, mask)
-            tokens = windows.split(tokens)
+        if self.window_size is None or index in self.global_blocks:
+            kwargs = self.family.block_kwargs(self.model, context, index, None)
+            return self._run_whole(tokens, index, kwargs)
+        windows = WindowPartition(context.grid, self.window_size, self.num_prefix_tokens)
+        parts = []
+        for tile, part in zip(windows.tiles, windows.split(tokens), strict=True):
+            kwargs = self.family.block_kwargs(self.model, context, index, tile)
+            parts.append(self._run_whole(part, index, kwargs))
+        return windows.merge(parts)
+
+    def _run_whole(self, tokens: Tensor, index: int, kwargs: dict[str, Any]) -> Tensor:
+        """One block on tokens that all see each other."""
         block = self.model.blocks[index]
         if self.grad_checkpointing and self.training and _builds_graph(block, tokens):
-            tokens = run_checkpointed(block, tokens, **kwargs)
-        else:
-            tokens = block(tokens, **kwargs)
-        return tokens if windows is None else windows.merge(tokens)
-
-    @staticmethod
-    def _window_mask(
-        windows: WindowPartition, context: TokenContext, tokens: Tensor
-    ) -> Tensor | None:
-        key = ('window mask', windows.window)
-        if key not in context.cache:
-            context.cache[key] = windows.key_mask(len(tokens), tokens.device)
-        return context.cache[key]
+            return run_checkpointed(block, tokens, **kwargs)
+        return block(tokens, **kwargs)
 
     def to_map(self, tokens: Tensor, context: TokenContext, *, final: bool = False) -> Tensor:
         """Patch tokens as a map (B, C, h, w); `final` applies the final norm, where it is kept."""

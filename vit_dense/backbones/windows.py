@@ -1,18 +1,50 @@
 """Non-overlapping window attention over a token grid (ViTDet, Li et al. 2022, section 3).
 
 timm's blocks are used as they are: their tokens are cut into windows before a block and put
-together again after it. Grids that windows do not divide are padded with zeros at the lower right;
-padded tokens are masked, so that nobody attends to them. Prefix tokens (cls, registers) go into
-every window and come out as the mean over windows.
+together again after it. Where windows do not divide the grid, the last ones of a row or column are
+smaller: what padding and masking would give, without the work on padding, which for windows of 14
+would be 72 % of a 32x32 grid. Windows of one shape run together, so a block runs at most four
+times: inside, right edge, lower edge, corner. Prefix tokens (cls, registers) go into every window
+and come out as the mean over windows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the token grid that windows of one shape divide.
+
+    Attributes:
+        top, left: its first row and column.
+        counts: windows along height and width.
+        shape: (h, w) of each window, in tokens.
+        window: edge of a whole window; `shape` is its upper left part.
+    """
+
+    top: int
+    left: int
+    counts: tuple[int, int]
+    shape: tuple[int, int]
+    window: int
+
+    def split(self, x: Tensor) -> Tensor:
+        """Grid (B, h, w, C) -> (B * windows, tokens of a window, C), windows row by row."""
+        (rows, columns), (height, width) = self.counts, self.shape
+        x = x[:, self.top : self.top + rows * height, self.left : self.left + columns * width]
+        x = x.unflatten(2, (columns, width)).unflatten(1, (rows, height)).transpose(2, 3)
+        return x.reshape(-1, height * width, x.shape[-1])
+
+    def merge(self, windows: Tensor) -> Tensor:
+        """The inverse of `split`: this rectangle of the grid, (B, rows, columns, C)."""
+        x = windows.view(-1, *self.counts, *self.shape, windows.shape[-1]).transpose(2, 3)
+        return x.flatten(3, 4).flatten(1, 2)
 
 
 @dataclass(frozen=True)
@@ -30,57 +62,42 @@ class WindowPartition:
     num_prefix_tokens: int
 
     @property
-    def padding(self) -> tuple[int, int]:
-        """Rows and columns added so that windows divide the grid."""
-        return -self.grid[0] % self.window, -self.grid[1] % self.window
+    def tiles(self) -> list[Tile]:
+        """One to four rectangles that cover the grid, row by row."""
+        rows, columns = (_cuts(size, self.window) for size in self.grid)
+        return [
+            Tile(top, left, (row_count, column_count), (height, width), self.window)
+            for (top, row_count, height), (left, column_count, width) in product(rows, columns)
+        ]
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Windows along height and width."""
-        return -(-self.grid[0] // self.window), -(-self.grid[1] // self.window)
-
-    def split_grid(self, x: Tensor) -> Tensor:
-        """(B, h*w, C) -> (B * windows, window^2, C), windows of an image row by row."""
-        channels = x.shape[-1]
-        x = x.unflatten(1, self.grid)  # (B, h, w, C)
-        pad_h, pad_w = self.padding
-        if pad_h or pad_w:
-            x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h))
-        rows, columns = self.counts
-        x = x.view(-1, rows, self.window, columns, self.window, channels)
-        return x.transpose(2, 3).reshape(-1, self.window**2, channels)
-
-    def merge_grid(self, x: Tensor) -> Tensor:
-        """The inverse of `split_grid`; padded tokens are dropped."""
-        rows, columns = self.counts
-        channels = x.shape[-1]
-        x = x.view(-1, rows, columns, self.window, self.window, channels).transpose(2, 3)
-        x = x.reshape(-1, rows * self.window, columns * self.window, channels)
-        return x[:, : self.grid[0], : self.grid[1]].flatten(1, 2)  # (B, h*w, C)
-
-    def split(self, tokens: Tensor) -> Tensor:
-        """(B, P + h*w, C) -> (B * windows, P + window^2, C)."""
+    def split(self, tokens: Tensor) -> list[Tensor]:
+        """(B, P + h*w, C) -> for each tile (B * windows, P + tokens of a window, C)."""
         prefix, patches = tokens.tensor_split([self.num_prefix_tokens], dim=1)
-        windows = self.split_grid(patches)
+        patches = patches.unflatten(1, self.grid)  # (B, h, w, C)
+        windows = [tile.split(patches) for tile in self.tiles]
         if not self.num_prefix_tokens:
             return windows
-        rows, columns = self.counts
-        return torch.cat((prefix.repeat_interleave(rows * columns, dim=0), windows), dim=1)
+        return [
+            torch.cat((prefix.repeat_interleave(len(x) // len(prefix), dim=0), x), dim=1)
+            for x in windows
+        ]
 
-    def merge(self, windows: Tensor) -> Tensor:
+    def merge(self, windows: list[Tensor]) -> Tensor:
         """The inverse of `split`; prefix tokens are averaged over an image's windows."""
-        prefix, patches = windows.tensor_split([self.num_prefix_tokens], dim=1)
-        merged = self.merge_grid(patches)
+        parts = [x.tensor_split([self.num_prefix_tokens], dim=1) for x in windows]
+        maps = [tile.merge(x) for tile, (_, x) in zip(self.tiles, parts, strict=True)]
+        across = len({tile.left for tile in self.tiles})
+        bands = [torch.cat(maps[i : i + across], dim=2) for i in range(0, len(maps), across)]
+        merged = torch.cat(bands, dim=1).flatten(1, 2)  # (B, h*w, C)
         if not self.num_prefix_tokens:
             return merged
-        rows, columns = self.counts
-        return torch.cat((prefix.unflatten(0, (-1, rows * columns)).mean(1), merged), dim=1)
+        batch = len(merged)
+        prefix = torch.cat([x.unflatten(0, (batch, -1)) for x, _ in parts], dim=1).mean(1)
+        return torch.cat((prefix, merged), dim=1)
 
-    def key_mask(self, batch: int, device: torch.device) -> Tensor | None:
-        """True where a token may be attended to: (B * windows, 1, 1, P + window^2), or None."""
-        if self.padding == (0, 0):
-            return None
-        h, w = self.grid
-        real = self.split_grid(torch.ones(1, h * w, 1, device=device))[..., 0] > 0
-        real = F.pad(real, (self.num_prefix_tokens, 0), value=True)
-        return real.repeat(batch, 1)[:, None, None]
+
+def _cuts(size: int, window: int) -> list[tuple[int, int, int]]:
+    """(start, count, edge) of the whole windows along one side, and of the smaller last one."""
+    whole, rest = divmod(size, window)
+    cuts = [(0, whole, window), (whole * window, 1, rest)]
+    return [cut for cut in cuts if cut[1] and cut[2]]
