@@ -6,12 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from coco_files import sound, write
+from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.evaluation import CocoMetric
 from mmdet.models import FPN, ChannelMapper, RPNHead, Shared2FCBBoxHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import nn
 
-from vit_dense.detection import DetCheckHook
+from vit_dense.detection import DetCheckHook, SingleRoIExtractorFP32
 from vit_dense.segmentation import CheckedSegDataset, SegCheckHook
 
 Make = Callable[..., dict[str, Any]]
@@ -43,6 +46,7 @@ def runner(model: nn.Module, dataset: Any = None, metric: Any = None) -> SimpleN
     return SimpleNamespace(
         model=model,
         iter=0,
+        optim_wrapper=SimpleNamespace(),
         val_loop=object(),
         train_dataloader=loader,
         val_dataloader=loader,
@@ -120,3 +124,20 @@ def test_data_of_the_other_task(dataset_config: Make, build: Build, tmp_path: Pa
         DetCheckHook().before_train(runner(Detector(), masks))
     with pytest.raises(ValueError, match=r'builds a segmentor.*CheckedCocoDataset'):
         SegCheckHook().before_train(runner(nn.Identity(), build(dataset_config())))
+
+
+def test_positions_that_bfloat16_would_round(dataset_config: Make, build: Build) -> None:
+    layer = {'type': 'RoIAlign', 'output_size': 2}
+    dataset, told = build(dataset_config()), []
+    for kind, count in ((SingleRoIExtractor, 2), (SingleRoIExtractorFP32, 1)):
+        model = Detector()
+        model.roi_head.extractor = kind(layer, out_channels=8, featmap_strides=[4])
+        model.encoder = MultiScaleDeformableAttention(embed_dims=8, num_heads=2)
+        state = runner(model, dataset)
+        state.logger = SimpleNamespace(warning=told.append)
+        for dtype in (None, torch.float16, torch.bfloat16):
+            state.optim_wrapper.cast_dtype = dtype
+            told.clear()
+            DetCheckHook().before_train(state)
+            assert len(told) == (count if dtype == torch.bfloat16 else 0)
+    assert 'float16' in told[0]

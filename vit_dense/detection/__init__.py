@@ -16,6 +16,7 @@ from .check_hook import DetCheckHook  # noqa: E402
 from .dataset import CheckedCocoDataset, DemoDetDataset  # noqa: E402
 from .necks import LastLevelMaxPool, SelectMaps  # noqa: E402
 from .pictures_hook import DetPicturesHook  # noqa: E402
+from .roi_extractor import SingleRoIExtractorFP32  # noqa: E402
 from .tta import BoxTTAModel  # noqa: E402
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     'LastLevelMaxPool',
     'NormalizationCheckHook',
     'SelectMaps',
+    'SingleRoIExtractorFP32',
 ]

@@ -7,9 +7,12 @@ device-side assertion, or a metric over another file's images.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.datasets import BaseDetDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.models import RPNHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -18,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ..checkpoint.report import shorten
 from ..engine.wrappers import check_task, iter_datasets, unwrap
+from .roi_extractor import SingleRoIExtractorFP32
 
 _ADVICE = (
     'Boxes need CheckedCocoDataset (configs/vit_maskrcnn_custom.py); for masks of classes, start '
@@ -42,6 +46,9 @@ class DetCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compares the heads with the training data, and with what validation will use."""
+        if getattr(runner.optim_wrapper, 'cast_dtype', None) == torch.bfloat16:
+            for message in rounded_positions(unwrap(runner.model)):
+                runner.logger.warning(message)
         check_classes(runner, runner.train_dataloader.dataset, 'training')
         if runner.val_loop is not None:
             self._check_evaluation(
@@ -86,6 +93,23 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, int]]:
         is_head = not name.startswith('backbone.') and not isinstance(module, RPNHead)
         if is_head and isinstance(count, int):
             yield name, count
+
+
+def rounded_positions(model: nn.Module) -> Iterator[str]:
+    """Yields a warning for each part that would round positions to bfloat16's 8 binary digits."""
+    modules = list(model.modules())
+    if any(isinstance(one, MultiScaleDeformableAttention) for one in modules):
+        yield (
+            "bfloat16 rounds the sampling locations of mmcv's MultiScaleDeformableAttention to "
+            'steps of up to 1/256 of the image. Train this detector in float32, or with '
+            '--amp-dtype float16.'
+        )
+    plain = [one for one in modules if isinstance(one, SingleRoIExtractor)]
+    if any(not isinstance(one, SingleRoIExtractorFP32) for one in plain):
+        yield (
+            "bfloat16 rounds the regions of mmdet's SingleRoIExtractor to steps of up to 8 pixels. "
+            "Set type='SingleRoIExtractorFP32' in bbox_roi_extractor and mask_roi_extractor."
+        )
 
 
 def check_classes(runner: Runner, dataset: Dataset, split: str) -> None:

@@ -22,7 +22,7 @@ model = dict(
     roi_head=dict(
         type='StandardRoIHead',
         bbox_roi_extractor=dict(
-            type='SingleRoIExtractor',
+            type='SingleRoIExtractorFP32',
             roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
             out_channels=256,
             featmap_strides=[4, 8, 16, 32],
@@ -43,7 +43,7 @@ model = dict(
             loss_bbox=dict(type='L1Loss', loss_weight=1.0),
         ),
         mask_roi_extractor=dict(
-            type='SingleRoIExtractor',
+            type='SingleRoIExtractorFP32',
             roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=[4, 8, 16, 32],
