@@ -250,6 +250,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--runs', type=int, default=9, help='turns; 0 only counts, in the table of pixels'
     )
     args = parser.parse_args(argv)
+    if args.runs < 1 and args.table != 'pixels':
+        parser.error(f'--table {args.table} measures time: give --runs 1 or more')
     args.models = args.models or MODELS[args.table]
     args.sizes = args.sizes or SIZES[args.table]
     args.window_size = args.window_size or WINDOWS[args.table]

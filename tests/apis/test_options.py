@@ -1,14 +1,14 @@
 """Options of the tools become the config that mmengine runs."""
 
+import os
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from vit_dense.apis import evaluation, load_config, run_cleanly, training
-from vit_dense.apis.errors import user_message
-from vit_dense.datasets import DemoSpec
+from vit_dense.apis import evaluation, load_config, run_tool, tool_parser, training
 
 
 @pytest.fixture
@@ -54,6 +54,33 @@ def test_cfg_options_and_launcher_reach_the_config(tmp_path: Path) -> None:
     config = load_config(path, cfg_options={'model.width': 5}, launcher='pytorch')
     assert config.model == {'width': 5, 'depth': 2}
     assert config.launcher == 'pytorch'
+
+
+def test_a_tool_gets_its_config_and_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / 'a.py', 'width = 1')
+    parser = tool_parser('A tool.')
+    parser.add_argument('--own', type=int)
+    seen: list[tuple] = []
+
+    def work(config: Config, args: Namespace) -> None:
+        seen.append((config.width, config.work_dir, config.launcher, args.own))
+        seen.append(os.environ['LOCAL_RANK'])
+
+    def start(*options: str) -> int:
+        monkeypatch.setattr('sys.argv', ['tool.py', *options])
+        return run_tool(parser, work)
+
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    shared = ('--work-dir', 'mine', '--cfg-options', 'width=5', '--launcher', 'pytorch')
+    assert start(path, *shared, '--own', '7', '--local-rank', '3') == 0
+    # torchrun sets the variable, and passes no option.
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    assert start(path) == 0
+    assert seen == [(5, 'mine', 'pytorch', 7), '3', (1, 'work_dirs/a', 'none', None), '1']
+    assert start(path.replace('a.py', 'b.py')) == 2
+    assert 'Config not found' in capfd.readouterr().err
 
 
 def test_missing_config_names_its_neighbours(tmp_path: Path) -> None:
@@ -202,34 +229,3 @@ def test_out_is_a_folder_of_label_maps_or_a_pickle(built: list[Config], checkpoi
     assert built[1].test_evaluator[1] == {'type': 'DumpDetResults', 'out_file_path': 'raw.pkl'}
     with pytest.raises(ValueError, match=r'--out maps.*\.pkl'):
         evaluation.evaluate_model(Config(boxes), checkpoint, out='maps')
-
-
-def test_our_value_errors_end_as_one_message(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv('VIT_DENSE_DEBUG', raising=False)
-    assert run_cleanly(lambda: None) == 0
-    assert run_cleanly(lambda: DemoSpec(training=0)) == 2
-    text = capfd.readouterr().err
-    assert 'Error: The demo data set needs at least one' in text
-    assert 'Traceback' not in text
-    with pytest.raises(ValueError, match='training=0'):
-        run_cleanly(lambda: DemoSpec(training=0), debug=True)
-    monkeypatch.setenv('VIT_DENSE_DEBUG', '1')
-    with pytest.raises(ValueError, match='training=0'):
-        run_cleanly(lambda: DemoSpec(training=0))
-
-
-def test_foreign_errors_keep_their_stack() -> None:
-    with pytest.raises(ValueError, match='invalid literal'):
-        run_cleanly(lambda: int('x'))
-
-
-def test_errors_of_data_loader_workers_are_read() -> None:
-    source = training.__file__
-    text = (
-        'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
-        f'last):\n  File "{source}", line 1, in load\nValueError: The mask a.png holds 7.\nTwo.\n'
-    )
-    assert user_message(ValueError(text)) == 'The mask a.png holds 7.\nTwo.'
-    assert user_message(ValueError(text.replace(source, 'other.py'))) is None

@@ -124,9 +124,9 @@ RECIPES: dict[str, tuple[Any, ...]] = {
     'vit-adapter-s-dinov2': (6e-5, 0.05, 0.7, 0.2, 6, 1.0, 384),
     'vit-adapter-b-deit': (6e-5, 0.01, 0.95, 0.3, 12, 0.5, 768),
     'vit-adapter-b-augreg': (2e-5, 0.01, 1.0, 0.3, 12, 0.5, 768),
-    'vit-adapter-b-dinov2': (6e-5, 0.05, 0.7, 0.3, 12, 0.5, 768),
+    'vit-adapter-b-dinov2': (6e-5, 0.05, 0.6, 0.3, 12, 0.5, 768),
     'vit-adapter-l-augreg': (2e-5, 0.05, 0.95, 0.4, 16, 0.5, 1024),
-    'vit-adapter-l-dinov2': (6e-5, 0.05, 0.8, 0.4, 16, 0.5, 1024),
+    'vit-adapter-l-dinov2': (6e-5, 0.05, 0.65, 0.4, 16, 0.5, 1024),
 }
 
 

@@ -1,22 +1,17 @@
 """The command-line tools, as processes: train, evaluate, and what a user's mistake looks like."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
 import mmseg
 import pytest
 import torch
+from processes import ROOT, TEST, TRAIN, losses, run, start, wait_for
 
 from vit_dense.datasets import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 300  # seconds for one process
 STOCK_TRAIN = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'train.py'
 
 CONFIG = """
@@ -35,41 +30,6 @@ train_cfg = dict(max_iters=2, val_interval=2)
 """
 
 
-def start(*command: object, cwd: Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=cwd,
-        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    process = start(*command, cwd=cwd)
-    output, errors = process.communicate(timeout=LIMIT)
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not path.is_file():
-        assert process.poll() is None or path.is_file(), process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def losses(work_dir: Path) -> list[float]:
-    """Losses of all runs in a work directory, in the order of time."""
-    found = []
-    for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-        found += [line['loss'] for line in lines if 'loss' in line]
-    return found
-
-
 def write_config(folder: Path, data: Path) -> Path:
     path = folder / 'small.py'
     base = str(ROOT / 'configs' / 'vit_upernet_demo.py')
@@ -84,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('project')
     data = write_demo_dataset(folder / 'data', DemoSpec(1, 3, 64, 80))
     config = write_config(folder, data)
-    done = run(ROOT / 'tools/train.py', config, '--seed', 0, cwd=folder)
+    done = run(TRAIN, config, '--seed', 0, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -108,7 +68,7 @@ def test_training_leaves_checkpoint_config_log_and_pictures(trained: Path) -> No
 def test_evaluation_gives_the_metric_of_validation(trained: Path) -> None:
     checkpoint = trained / 'work_dirs/small/iter_2.pth'
     options = ('--out', 'maps', '--show-dir', 'shown', '--work-dir', 'tested')
-    done = run(ROOT / 'tools/test.py', 'small.py', checkpoint, *options, cwd=trained)
+    done = run(TEST, 'small.py', checkpoint, *options, cwd=trained)
     assert done.returncode == 0, done.stderr
     printed = re.findall(r'mIoU ([\d.]+)', done.stdout.splitlines()[-1])
     assert printed == [f'{validation_score(trained):.5g}']
@@ -119,16 +79,14 @@ def test_evaluation_gives_the_metric_of_validation(trained: Path) -> None:
 
 def test_evaluation_with_augmentation(trained: Path) -> None:
     checkpoint = trained / 'work_dirs/small/iter_2.pth'
-    done = run(
-        ROOT / 'tools/test.py', 'small.py', checkpoint, '--tta', '--work-dir', 'tta', cwd=trained
-    )
+    done = run(TEST, 'small.py', checkpoint, '--tta', '--work-dir', 'tta', cwd=trained)
     assert done.returncode == 0, done.stderr
     assert 'mIoU' in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize('tool', ['ours', 'stock'])
 def test_missing_data_is_one_clear_error_in_every_tool(tool: str, tmp_path: Path) -> None:
-    script = STOCK_TRAIN if tool == 'stock' else ROOT / 'tools/train.py'
+    script = STOCK_TRAIN if tool == 'stock' else TRAIN
     config = write_config(tmp_path, tmp_path / 'nowhere')
     done = run(script, config, cwd=tmp_path)
     assert 'Data set not found' in done.stderr
@@ -141,7 +99,7 @@ def test_missing_data_is_one_clear_error_in_every_tool(tool: str, tmp_path: Path
 
 def test_missing_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
     demo = ROOT / 'configs' / 'vit_upernet_demo.py'
-    done = run(ROOT / 'tools/test.py', demo, 'best.pth', cwd=tmp_path)
+    done = run(TEST, demo, 'best.pth', cwd=tmp_path)
     assert done.returncode == 2
     assert 'Checkpoint not found: best.pth' in done.stderr
     assert 'Traceback' not in done.stderr
@@ -149,21 +107,20 @@ def test_missing_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained: Path) -> None:
     """Loss and weights, to the last bit; dropout aside, whose random state no checkpoint holds."""
-    train = ROOT / 'tools/train.py'
     options = ['--seed', 0, '--deterministic', '--cfg-options', 'train_cfg.max_iters=4']
     options += ['default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']
     options += ['train_cfg.val_interval=4', 'max_iters=4']
     options += [f'model.{head}.dropout_ratio=0' for head in ('decode_head', 'auxiliary_head')]
 
     whole, halves = trained / 'whole', trained / 'halves'
-    assert run(train, 'small.py', '--work-dir', whole, *options, cwd=trained).returncode == 0
-    command = start(train, 'small.py', '--work-dir', halves, *options, cwd=trained)
+    assert run(TRAIN, 'small.py', '--work-dir', whole, *options, cwd=trained).returncode == 0
+    command = start(TRAIN, 'small.py', '--work-dir', halves, *options, cwd=trained)
     wait_for(halves / 'last_checkpoint', command)
     command.kill()
     command.wait()
     (halves / 'iter_4.pth').unlink(missing_ok=True)
     (halves / 'last_checkpoint').write_text(str(halves / 'iter_2.pth'))
-    resumed = run(train, 'small.py', '--work-dir', halves, '--resume', *options, cwd=trained)
+    resumed = run(TRAIN, 'small.py', '--work-dir', halves, '--resume', *options, cwd=trained)
     assert resumed.returncode == 0, resumed.stderr
 
     expected, found = (torch.load(folder / 'iter_4.pth') for folder in (whole, halves))

@@ -1,8 +1,7 @@
 """Evaluation from a config, a checkpoint and the options that OpenMMLab users know."""
 
-from typing import Any
-
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
 from .config import build_runner, innermost_dataset, require_file
 
@@ -32,7 +31,8 @@ def evaluate_model(
         show: Show each result in a window.
         show_dir: A folder for pictures of all results.
         wait_time: Seconds that a window stays.
-        tta: Average over the flips and scales of the config's `tta_pipeline`.
+        tta: Merge the predictions for the flips and scales of the config's `tta_pipeline`. In
+            detection only boxes are merged, and a metric that asks for masks is told not to.
 
     Raises:
         ValueError: A missing checkpoint, or options that the config cannot serve.
@@ -43,11 +43,14 @@ def evaluate_model(
         _draw_all(config, show_dir)
     if show:
         _visualization(config).update(show=True, wait_time=wait_time)
-    if tta:
-        _enable_tta(config)
+    note = _enable_tta(config) if tta else None
     if out is not None:
         _dump(config, out)
-    return dict(build_runner(config).test())
+    runner = build_runner(config)
+    if note is not None:
+        # The runner's logger, which also writes to the work directory, exists only now.
+        print_log(note, logger='current')
+    return dict(runner.test())
 
 
 def _draw_all(config: Config, folder: str) -> None:
@@ -78,29 +81,61 @@ def _visualization(config: Config) -> ConfigDict:
     return hook
 
 
-def _enable_tta(config: Config) -> None:
+def _enable_tta(config: Config) -> str | None:
+    """Wraps the model; returns what the user should know about the metrics, if anything."""
     missing = [name for name in ('tta_model', 'tta_pipeline') if config.get(name) is None]
     if missing:
         raise ValueError(
             f'--tta needs {" and ".join(missing)} in the config; the files in '
             'configs/_base_/datasets show what they look like.'
         )
+    with_masks = _leave_out_masks(_evaluators(config))
+    if with_masks and _name(config.tta_model.type) == 'DetTTAModel':
+        raise ValueError(
+            "--tta: tta_model.type='DetTTAModel' stops at a detector that predicts masks. Set "
+            "tta_model.type='BoxTTAModel', which drops them and merges the boxes."
+        )
     innermost_dataset(config.test_dataloader.dataset).pipeline = config.tta_pipeline
     config.tta_model.module = config.model
     config.model = config.tta_model
+    if with_masks:
+        return '--tta merges boxes only: masks are not evaluated. Without --tta they are.'
+    return None
+
+
+def _leave_out_masks(evaluators: list[ConfigDict]) -> bool:
+    """Makes COCO metrics evaluate boxes where they ask for masks, and returns whether one did."""
+    found = False
+    for evaluator in evaluators:
+        asked = evaluator.get('metric', ())
+        if asked == 'segm' or (isinstance(asked, list) and 'segm' in asked):
+            kept = [one for one in asked if one != 'segm'] if isinstance(asked, list) else []
+            evaluator.metric = kept or ['bbox']
+            found = True
+    return found
+
+
+def _evaluators(config: Config) -> list[ConfigDict]:
+    given = config.get('test_evaluator') or []
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _name(kind: str | type) -> str:
+    """The plain name of a registered type: configs write 'mmdet.X', 'X' or the class itself."""
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[-1]
 
 
 def _dump(config: Config, out: str) -> None:
-    evaluators: Any = config.test_evaluator
-    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+    evaluators = _evaluators(config)
     if out.endswith(_PICKLES):
         kind = _DUMP_METRICS.get(config.get('default_scope', ''), 'DumpResults')
         config.test_evaluator = [*evaluators, ConfigDict(type=kind, out_file_path=out)]
         return
-    label_metrics = [one for one in evaluators if one.get('type') == 'IoUMetric']
+    label_metrics = [one for one in evaluators if _name(one.get('type', '')) == 'IoUMetric']
     if not label_metrics:
         raise ValueError(
             f'--out {out}: only segmentation writes label maps into a folder. Name a file that '
-            f'ends in {" or ".join(_PICKLES)}.'
+            f'ends in {" or ".join(_PICKLES)}; for the .json files of COCO, set '
+            'test_evaluator.outfile_prefix.'
         )
     label_metrics[0].output_dir = out

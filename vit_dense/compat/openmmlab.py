@@ -28,9 +28,12 @@ def require(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f'{name} needs the package {error.name!r}, which is not installed. Run {install}.'
-        ) from error
+        missing = (
+            f'{name} is not installed'
+            if error.name == name
+            else f'{name} needs the package {error.name!r}, which is not installed'
+        )
+        raise ImportError(f'{missing}. Run {install}.') from error
     except AssertionError as error:
         raise ImportError(
             f'{name} refuses the versions installed beside it ({error}). Tested together are '

@@ -1,0 +1,38 @@
+"""A user's mistake ends in its message; other errors keep their stack."""
+
+import pytest
+
+from vit_dense.apis import run_cleanly, training
+from vit_dense.apis.errors import user_message
+from vit_dense.datasets import DemoSpec
+
+
+def test_our_value_errors_end_as_one_message(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('VIT_DENSE_DEBUG', raising=False)
+    assert run_cleanly(lambda: None) == 0
+    assert run_cleanly(lambda: DemoSpec(training=0)) == 2
+    text = capfd.readouterr().err
+    assert 'Error: The demo data set needs at least one' in text
+    assert 'Traceback' not in text
+    with pytest.raises(ValueError, match='training=0'):
+        run_cleanly(lambda: DemoSpec(training=0), debug=True)
+    monkeypatch.setenv('VIT_DENSE_DEBUG', '1')
+    with pytest.raises(ValueError, match='training=0'):
+        run_cleanly(lambda: DemoSpec(training=0))
+
+
+def test_foreign_errors_keep_their_stack() -> None:
+    with pytest.raises(ValueError, match='invalid literal'):
+        run_cleanly(lambda: int('x'))
+
+
+def test_errors_of_data_loader_workers_are_read() -> None:
+    source = training.__file__
+    text = (
+        'Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
+        f'last):\n  File "{source}", line 1, in load\nValueError: The mask a.png holds 7.\nTwo.\n'
+    )
+    assert user_message(ValueError(text)) == 'The mask a.png holds 7.\nTwo.'
+    assert user_message(ValueError(text.replace(source, 'other.py'))) is None

@@ -1,0 +1,48 @@
+"""Runs the tools as users do, and reads what they leave behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ROOT / 'tools/train.py'
+TEST = ROOT / 'tools/test.py'
+LIMIT = 300  # seconds for one process
+
+
+def start(*command: object, cwd: Path) -> subprocess.Popen[str]:
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    process = start(*command, cwd=cwd)
+    output, errors = process.communicate(timeout=LIMIT)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not path.is_file():
+        assert process.poll() is None or path.is_file(), process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def losses(work_dir: Path) -> list[float]:
+    """Losses of all runs in a work directory, in the order of time."""
+    found = []
+    for scalars in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+        found += [line['loss'] for line in lines if 'loss' in line]
+    return found

@@ -1,0 +1,50 @@
+"""Options that training and evaluation share, named as in OpenMMLab's own tools."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+
+from mmengine.config import Config, DictAction
+
+from .config import load_config
+from .errors import run_cleanly
+
+
+def tool_parser(description: str | None) -> ArgumentParser:
+    """Returns a parser of the config and of everything that does not depend on the tool."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and all that the tool writes')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='settings to override: key=value ...'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    parser.add_argument('--debug', action='store_true', help='full stack for every error')
+    return parser
+
+
+def run_tool(parser: ArgumentParser, work: Callable[[Config, Namespace], object]) -> int:
+    """Reads the options and the config, and hands both to `work`.
+
+    Args:
+        parser: From `tool_parser`, with the tool's own options.
+        work: What the tool does.
+
+    Returns:
+        The exit code of `run_cleanly`.
+    """
+    args = parser.parse_args()
+    # Launchers of old say it by option, those of today by this variable, which mmengine reads.
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+    def job() -> None:
+        config = load_config(
+            args.config,
+            work_dir=args.work_dir,
+            cfg_options=args.cfg_options,
+            launcher=args.launcher,
+        )
+        work(config, args)
+
+    return run_cleanly(job, debug=args.debug)
