@@ -10,6 +10,7 @@ _base_ = [
     '_base_/det_runtime.py',
 ]
 
+max_iters = 800
 roi_extractor = dict(roi_layer=dict(sampling_ratio=2), out_channels=64, finest_scale=28)
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
@@ -21,16 +22,19 @@ model = dict(
         n_points=2,
     ),
     neck=dict(in_channels=[64] * 4, out_channels=64, num_outs=4),
-    # Small things in small pictures: anchors of 16 to 128 pixels.
+    # Small things in small pictures, many of them upright: anchors of 16 to 128 pixels.
     rpn_head=dict(
         in_channels=64,
         feat_channels=64,
-        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32]),
+        anchor_generator=dict(scales=[4], ratios=[0.33, 1.0], strides=[4, 8, 16, 32]),
     ),
     roi_head=dict(
         bbox_roi_extractor=roi_extractor,
         bbox_head=dict(in_channels=64, fc_out_channels=128, num_classes=_base_.num_classes),
-        mask_roi_extractor=roi_extractor,
+        # Masks of 14x14 pixels: the things are not much larger.
+        mask_roi_extractor=dict(
+            roi_layer=dict(output_size=7, sampling_ratio=2), out_channels=64, finest_scale=28
+        ),
         mask_head=dict(
             num_convs=2, in_channels=64, conv_out_channels=64, num_classes=_base_.num_classes
         ),
@@ -38,14 +42,19 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=300, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64)),
+        rcnn=dict(sampler=dict(num=32), mask_size=14),
     ),
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=200), rcnn=dict(max_per_img=50)),
 )
-optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=10.0))
+optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=10.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=20, end=max_iters),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
     logger=dict(interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=600, save_best=None),
+    checkpoint=dict(by_epoch=False, interval=max_iters, save_best=None),
     pictures=dict(score=0.5),
 )
 log_processor = dict(by_epoch=False)

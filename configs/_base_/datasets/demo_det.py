@@ -4,6 +4,7 @@ dataset_type = 'DemoDetDataset'
 data_root = 'data/demo/'
 num_classes = 3
 scale = (160, 128)
+test_scale = (200, 160)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -17,7 +18,8 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
+    # As large as the crops of training show things on average.
+    dict(type='Resize', scale=test_scale, keep_ratio=True),
     # After the resize: the truth keeps its own size, and predictions are brought to it.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs'),
@@ -27,7 +29,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=scale, keep_ratio=True)],
+            [dict(type='Resize', scale=test_scale, keep_ratio=True)],
             [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadAnnotations', with_bbox=True)],
             [dict(type='PackDetInputs')],
@@ -35,7 +37,7 @@ tta_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
