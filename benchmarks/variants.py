@@ -9,12 +9,14 @@ from itertools import product
 import timm
 from torch import Tensor, nn
 
-from vit_dense.adapters import SimpleFeaturePyramid, ViTAdapter
+from vit_dense.adapters import SimpleFeaturePyramid, ViTAdapter, ViTCoMer
 from vit_dense.backbones import TimmViT
 
-ADAPTERS = ('SimpleFeaturePyramid', 'ViTAdapter')
+ADAPTERS = ('SimpleFeaturePyramid', 'ViTAdapter', 'ViTCoMer')
 # heads and value ratio of the deformable attention, as released
 DEFORM = {192: (6, 1.0), 384: (6, 1.0), 768: (12, 0.5), 1024: (16, 0.5)}
+# hidden width of ViT-CoMer's MRFP over the ViT's, as released for segmentation
+MRFP = {192: 6.0, 384: 1.5}
 
 
 class Plain(nn.Module):
@@ -59,6 +61,9 @@ class Variant:
         if self.adapter == 'SimpleFeaturePyramid':
             return SimpleFeaturePyramid(vit)
         heads, ratio = DEFORM.get(vit.embed_dim, (vit.model.blocks[0].attn.num_heads, 1.0))
+        if self.adapter == 'ViTCoMer':
+            mrfp = MRFP.get(vit.embed_dim, 1.0)
+            return ViTCoMer(vit, deform_num_heads=heads, deform_ratio=ratio, mrfp_ratio=mrfp)
         return ViTAdapter(vit, deform_num_heads=heads, deform_ratio=ratio)
 
 

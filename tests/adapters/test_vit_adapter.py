@@ -44,7 +44,7 @@ def test_injection_reaches_the_vit():
     geometry = TokenGeometry(context.grid, 16, [(8, 8), (4, 4), (2, 2)], (8, 16, 32), tokens.device)
     pyramid = torch.randn(1, 84, 64)
     with torch.no_grad():
-        out = model._inject(model.interactions[0], tokens, pyramid, geometry)
+        out, _ = model._before_blocks(model.interactions[0], tokens, pyramid, geometry)
     assert torch.equal(out[:, :1], tokens[:, :1])  # the cls token passes by
     assert not torch.allclose(out[:, 1:], tokens[:, 1:])
 

@@ -85,7 +85,7 @@ def test_variants_follow_the_options(bench):
     vit = found[-1].build().vit
     assert (vit.window_size, vit.grad_checkpointing, vit.global_blocks) == (14, True, (0, 2, 3, 5))
     args = bench.parse_args(['--window-size', 'none', '14', '--global-blocks', 'four', 'none'])
-    assert [v.attention for v in bench.variants('test_vit', args)] == 2 * [
+    assert [v.attention for v in bench.variants('test_vit', args)] == 3 * [
         'global', 'windows of 14', 'windows of 14 in all blocks'
     ]  # fmt: skip
 
@@ -112,7 +112,12 @@ def test_tables(bench, capsys, monkeypatch):
         bench.main()
     out = capsys.readouterr().out
     plain, training, timed, counted = (rows(part) for part in out.split('CPU, 1 threads')[1:])
-    assert [line[2] for line in plain] == ['plain', 'SimpleFeaturePyramid', 'ViTAdapter']
+    assert [line[2] for line in plain] == [
+        'plain',
+        'SimpleFeaturePyramid',
+        'ViTAdapter',
+        'ViTCoMer',
+    ]
     assert plain[0][3:6:2] == ['1.00', '1.00']
     assert float(plain[1][3]) > 1
     assert [line[4] for line in training] == ['off', 'on'] * 2

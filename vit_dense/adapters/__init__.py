@@ -3,5 +3,6 @@
 from .base import MultiScaleAdapter
 from .simple_pyramid import SimpleFeaturePyramid
 from .vit_adapter import ViTAdapter
+from .vit_comer import ViTCoMer
 
-__all__ = ['MultiScaleAdapter', 'SimpleFeaturePyramid', 'ViTAdapter']
+__all__ = ['MultiScaleAdapter', 'SimpleFeaturePyramid', 'ViTAdapter', 'ViTCoMer']

@@ -40,6 +40,36 @@ class TokenGeometry:
         self.pyramid_in_vit = SamplingGrid.of(torch.cat(in_vit)[:, None], [vit_shape])
 
 
+class PyramidGeometry:
+    """Reference points of the pyramid's tokens among themselves, and the grids of both branches.
+
+    Attributes:
+        vit_shape: (h, w) of the ViT's tokens, with cells of `patch_size` pixels.
+        patch_size: in pixels.
+        shapes: (h, w) of the pyramid's levels.
+        strides: their cells, in pixels.
+        places: the pyramid tokens' (S) places in each level.
+    """
+
+    def __init__(
+        self,
+        vit_shape: GridSize,
+        patch_size: int,
+        pyramid_shapes: Sequence[GridSize],
+        pyramid_strides: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        self.vit_shape = vit_shape
+        self.patch_size = patch_size
+        self.shapes = list(pyramid_shapes)
+        self.strides = tuple(pyramid_strides)
+        levels = list(zip(pyramid_shapes, pyramid_strides, strict=True))
+        in_level = [
+            torch.cat([_places(*source, *target, device) for source in levels]) for target in levels
+        ]
+        self.places = SamplingGrid.of(torch.stack(in_level, dim=1), self.shapes)
+
+
 def _places(
     shape: GridSize, stride: int, target: GridSize, target_stride: int, device: torch.device
 ) -> Tensor:

@@ -1,0 +1,11 @@
+"""ViT-CoMer-B on DeiT-B, Mask R-CNN, COCO, 3x with many scales.
+
+Released are recipes on DINOv2 only; on these weights the rates are those of ViT-Adapter-B.
+"""
+
+_base_ = [
+    '../_base_/models/mask_rcnn_vit_comer.py',
+    '../_base_/datasets/coco_instance_ms.py',
+    '../_base_/schedules/det_adamw_3x.py',
+    '../_base_/det_runtime.py',
+]

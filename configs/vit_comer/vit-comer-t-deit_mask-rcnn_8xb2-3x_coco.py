@@ -1,0 +1,12 @@
+"""ViT-CoMer-T on DeiT-T; released are recipes on DINOv2 only, the rates are ViT-Adapter-T's."""
+
+_base_ = './vit-comer-b-deit_mask-rcnn_8xb2-3x_coco.py'
+
+model = dict(
+    backbone=dict(
+        vit=dict(model_name='deit_tiny_patch16_224.fb_in1k', drop_path_rate=0.1),
+        deform_num_heads=6,
+        deform_ratio=1.0,
+    ),
+    neck=dict(in_channels=[192] * 4),
+)

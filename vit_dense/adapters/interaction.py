@@ -1,0 +1,239 @@
+"""What ViTAdapter and ViTCoMer share: a pyramid of tokens that exchanges with the ViT by stages.
+
+The spatial prior makes tokens at strides 8, 16 and 32. The ViT's blocks run in stages, by default
+four; before and after each the two branches exchange, how is the subclass's matter. At the end the
+pyramid and the ViT's maps are added and normalised.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import torch
+from timm.models import checkpoint as run_checkpointed
+from torch import Tensor, nn
+
+from ..backbones import TimmViT
+from ..layers import (
+    GridSize,
+    build_norm2d,
+    crop_map,
+    map_to_tokens,
+    resample_map,
+    tokens_to_map,
+)
+from ..ops import MSDeformAttn
+from .base import STRIDES, MultiScaleAdapter
+from .spatial_prior import SpatialPrior
+
+LAYER_NORM_EPS = 1e-6
+PYRAMID_STRIDES = STRIDES[1:]
+
+# Calls a function with its arguments; may recompute it in the backward pass.
+Runner = Callable[..., Tensor]
+
+
+class Interaction(nn.Module, ABC):
+    """One stage's exchange between patch tokens (B, h*w, C) and pyramid tokens (B, S, C).
+
+    `run(function, *args)` stands for `function(*args)` and saves memory where the user asks for
+    it. What it calls may run twice: layers that keep statistics are called without it.
+    """
+
+    @abstractmethod
+    def before_blocks(
+        self, patches: Tensor, pyramid: Tensor, geometry: Any, run: Runner
+    ) -> tuple[Tensor, Tensor]:
+        """Patch and pyramid tokens as they go into the stage's blocks."""
+
+    @abstractmethod
+    def after_blocks(self, pyramid: Tensor, patches: Tensor, geometry: Any, run: Runner) -> Tensor:
+        """Pyramid tokens, with what the blocks made of the patch tokens."""
+
+
+class InteractionAdapter(MultiScaleAdapter, ABC):
+    """A ViT and a pyramid of tokens in stages.
+
+    Subclasses call `_build` in their `__init__` and say what their interactions need to know of
+    positions in `_geometry`.
+    """
+
+    def __init__(
+        self,
+        vit: dict[str, Any] | TimmViT,
+        *,
+        interaction_indexes: Sequence[tuple[int, int]] | None,
+        vit_feature_source: str,
+        init_cfg: dict | None,
+    ) -> None:
+        """
+        Args:
+            vit: a `TimmViT` or its config.
+            interaction_indexes: first and last block of each stage, all blocks in order; None
+                cuts the depth in four parts.
+            vit_feature_source: 'stages' or 'last'; see the subclasses.
+            init_cfg: mmengine's.
+
+        Raises:
+            ValueError: an argument out of its range; the message names the allowed values.
+        """
+        super().__init__(vit, init_cfg)
+        if self.vit.final_norm:
+            raise ValueError(
+                f'vit.final_norm=True: {type(self).__name__} has norms of its own on its maps and '
+                "would leave the ViT's without a gradient; leave it out, or use "
+                'SimpleFeaturePyramid'
+            )
+        self.stages = _check_stages(interaction_indexes, self.vit.depth)
+        if vit_feature_source not in ('stages', 'last'):
+            raise ValueError(
+                f"vit_feature_source={vit_feature_source!r} is not one of 'stages' (segmentation "
+                f"releases), 'last' (detection releases)"
+            )
+        if vit_feature_source == 'stages' and len(self.stages) != len(STRIDES):
+            raise ValueError(
+                f"vit_feature_source='stages' adds one ViT map to each of {len(STRIDES)} outputs, "
+                f'but interaction_indexes has {len(self.stages)} stages: give {len(STRIDES)}, or '
+                f"set vit_feature_source='last'"
+            )
+        self.vit_feature_source = vit_feature_source
+
+    def _build(
+        self,
+        interactions: Iterable[Interaction],
+        *,
+        conv_inplane: int,
+        cffn_ratio: float,
+        norm: str,
+    ) -> None:
+        """Makes the layers around the interactions, one for each stage, and initialises all."""
+        dim = self.vit.embed_dim
+        if min(conv_inplane, int(dim * cffn_ratio)) < 1:
+            raise ValueError(
+                f'conv_inplane={conv_inplane} and cffn_ratio={cffn_ratio} (of width {dim}) must '
+                f'each leave at least one channel'
+            )
+        self.out_channels = (dim, dim, dim, dim)
+        self.spm = SpatialPrior(dim, inplanes=conv_inplane, in_chans=self.vit.in_chans, norm=norm)
+        self.level_embed = nn.Parameter(torch.empty(len(PYRAMID_STRIDES), dim))
+        self.interactions = nn.ModuleList(interactions)
+        self.up = nn.ConvTranspose2d(dim, dim, 2, stride=2)
+        self.norm1 = build_norm2d(norm, dim)
+        self.norm2 = build_norm2d(norm, dim)
+        self.norm3 = build_norm2d(norm, dim)
+        self.norm4 = build_norm2d(norm, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialises what is the adapter's own as the releases do; the ViT is not touched."""
+        nn.init.normal_(self.level_embed)
+        for part in (self.spm, self.interactions, self.up):
+            for module in part.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.trunc_normal_(module.weight, std=0.02)
+                    nn.init.zeros_(module.bias)
+                elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                    fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+                    nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+        for module in self.interactions.modules():
+            if isinstance(module, MSDeformAttn):
+                module.reset_parameters()
+
+    @abstractmethod
+    def _geometry(
+        self, vit_shape: GridSize, pyramid_shapes: list[GridSize], device: torch.device
+    ) -> Any:
+        """What the interactions get as `geometry`, made once per forward."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, in_chans, H, W) -> four maps (B, C, H/4 .. H/32), sizes rounded up.
+
+        Raises:
+            ValueError: wrong number of channels, or an edge below 32 px.
+        """
+        self.check_image(image)
+        c1, *levels = self.spm(image)
+        pyramid = torch.cat(
+            [map_to_tokens(x) + e for x, e in zip(levels, self.level_embed, strict=True)], dim=1
+        )  # (B, S, C)
+        tokens, context = self.vit.embed(image)
+        shapes = [(x.shape[-2], x.shape[-1]) for x in levels]
+        geometry = self._geometry(context.grid, shapes, image.device)
+        vit_maps = []
+        interactions = cast(Iterable[Interaction], self.interactions)
+        for interaction, (start, stop) in zip(interactions, self.stages, strict=True):
+            tokens, pyramid = self._before_blocks(interaction, tokens, pyramid, geometry)
+            tokens = self.vit.run_blocks(tokens, context, start, stop)
+            patches = tokens[:, self.vit.num_prefix_tokens :]
+            pyramid = interaction.after_blocks(pyramid, patches, geometry, self._checkpointed)
+            vit_maps.append(self.vit.to_map(tokens, context))
+        return self._merge(c1, pyramid, shapes, vit_maps)
+
+    def _before_blocks(
+        self, interaction: Interaction, tokens: Tensor, pyramid: Tensor, geometry: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Runs an interaction's first half on the patch tokens; prefix tokens pass by."""
+        prefix, patches = tokens.tensor_split([self.vit.num_prefix_tokens], dim=1)
+        patches, pyramid = interaction.before_blocks(patches, pyramid, geometry, self._checkpointed)
+        tokens = torch.cat((prefix, patches), dim=1) if prefix.shape[1] else patches
+        return tokens, pyramid
+
+    def _checkpointed(self, function: Any, *args: Any) -> Tensor:
+        """Recomputes in the backward pass where the ViT does."""
+        if self.vit.grad_checkpointing and self.training:
+            return run_checkpointed(function, *args)
+        return function(*args)
+
+    def _merge(
+        self, c1: Tensor, pyramid: Tensor, shapes: list[GridSize], vit_maps: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Pyramid tokens, stem map and ViT maps -> the four outputs."""
+        c2, c3, c4 = tokens_to_maps(pyramid, shapes)
+        size = (c1.shape[-2], c1.shape[-1])
+        maps = [c1 + crop_map(self.up(c2), size), c2, c3, c4]
+        if self.vit_feature_source == 'last':
+            vit_maps = [vit_maps[-1]] * len(STRIDES)
+        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        return tuple(
+            norm(
+                x
+                + resample_map(
+                    vit_map,
+                    stride=self.vit.patch_size,
+                    new_stride=stride,
+                    size=(x.shape[-2], x.shape[-1]),
+                )
+            )
+            for norm, x, vit_map, stride in zip(norms, maps, vit_maps, STRIDES, strict=True)
+        )
+
+
+def tokens_to_maps(tokens: Tensor, shapes: Sequence[GridSize]) -> list[Tensor]:
+    """(B, sum of h*w, C), the levels one after the other -> maps (B, C, h, w), views."""
+    levels = tokens.split([h * w for h, w in shapes], dim=1)
+    return [tokens_to_map(level, shape) for level, shape in zip(levels, shapes, strict=True)]
+
+
+def _check_stages(indexes: Sequence[tuple[int, int]] | None, depth: int) -> list[tuple[int, int]]:
+    """(start, stop) of each stage's blocks."""
+    if indexes is None:
+        count = len(STRIDES)
+        if depth < count:
+            raise ValueError(f'a ViT of {depth} blocks cannot be cut into {count} stages')
+        return [(depth * i // count, depth * (i + 1) // count) for i in range(count)]
+    pairs = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in indexes)
+    stages = [(first, last + 1) for first, last in indexes] if pairs else []
+    starts = [0, *(stop for _, stop in stages)]
+    in_order = all(stages[i][0] == starts[i] < stages[i][1] for i in range(len(stages)))
+    if not in_order or starts[-1] != depth:
+        raise ValueError(
+            f'interaction_indexes={list(indexes)} must name the first and '
+            f'last block of each stage and run through all of 0..{depth - 1} in order, such '
+            f'as {[(depth * i // 4, depth * (i + 1) // 4 - 1) for i in range(4)]}'
+        )
+    return stages
