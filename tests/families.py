@@ -22,7 +22,17 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
     'vit_small_patch16_rope_mixed_224': ({}, 16, 1),  # rotary frequencies by block and head
     'beit_base_patch16_224': ({}, 16, 1),
     'beitv2_base_patch16_224': ({}, 16, 1),
+    'vit_relpos_small_patch16_224': ({}, 16, 0),  # a table in each block
+    'vit_relpos_base_patch16_clsgap_224': ({}, 16, 1),
+    'vit_srelpos_small_patch16_224': ({}, 16, 0),  # one MLP over distances, shared
+    'vit_tiny_r_s16_p8_224': ({}, 32, 1),  # patches of a CNN's map
+    'cait_xxs24_224': ({}, 16, 0),
+    'naflexvit_base_patch16_gap': ({}, 16, 4),
+    'samvit_base_patch16_224': ({}, 16, 0),
+    'xcit_nano_12_p8_224': ({}, 8, 0),
 }
+# blocks that cannot run in windows of ours
+UNWINDOWED = {'samvit_base_patch16_224', 'xcit_nano_12_p8_224'}
 NARROW = {'embed_dim': 48, 'num_heads': 3, 'depth': 4}
 
 
@@ -32,3 +42,4 @@ def small_kwargs(name: str) -> dict[str, Any]:
 
 
 every_family = pytest.mark.parametrize('name', SMALL)
+every_windowed_family = pytest.mark.parametrize('name', [n for n in SMALL if n not in UNWINDOWED])

@@ -6,10 +6,13 @@ from itertools import product
 import pytest
 import timm
 import torch
-from families import SMALL, every_family, small_kwargs
+from families import SMALL, every_family, every_windowed_family, small_kwargs
 
 from vit_dense.backbones import TimmViT
 from vit_dense.backbones.families import TokenContext
+
+OWN_SIZE = ('beit', 'vit_relpos', 'vit_srelpos', 'cait')
+ANY_SIZE = ('samvit', 'xcit', 'naflexvit', 'vit_tiny_r_s16')
 
 
 def build(name: str, **kwargs) -> TimmViT:
@@ -30,8 +33,11 @@ def test_chunks_equal_timm_bit_for_bit(name):
     assert (vit.patch_size, vit.num_prefix_tokens) == (patch, prefix)
     for parameter in vit.parameters():  # zero-initialised parts must take part in the comparison
         torch.nn.init.normal_(parameter, std=0.05)
-    if name.startswith('beit'):  # timm's BEiT takes its own size only
+    if name.startswith(OWN_SIZE):  # as timm builds them
         twin, size = timm_twin(vit, name), (224, 224)
+    elif name.startswith(ANY_SIZE):
+        options = {'dynamic_img_size': True} if name.startswith('vit') else {}
+        twin, size = timm_twin(vit, name, **options), (patch * 4, patch * 6)
     else:
         twin = timm_twin(vit, name, dynamic_img_size=True, dynamic_img_pad=True)
         size = (patch * 3 + 5, patch * 5)
@@ -57,6 +63,27 @@ def test_no_parameter_is_unused(name):
     assert [n for n in silent if 'k_bias' not in n] == []
 
 
+@pytest.mark.parametrize('name', ['vit_relpos_small_patch16_224', 'vit_srelpos_small_patch16_224'])
+def test_relative_positions_of_another_grid(name):
+    """Against timm's own model of that size: the MLP's as they are, tables as we resize them."""
+    vit = build(name)
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    twin = timm.create_model(name, num_classes=0, img_size=(64, 96), **small_kwargs(name)).eval()
+    state = vit.model.state_dict()
+    for key in [k for k in state if k.endswith('relative_position_bias_table')]:
+        maps = state[key].T.reshape(1, 3, 27, 27)
+        maps = torch.nn.functional.interpolate(maps, size=(7, 11), mode='bicubic')
+        state[key] = maps.reshape(3, 77).T
+    twin.load_state_dict(state, strict=False)
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = twin.forward_intermediates(image, intermediates_only=True)[-1]
+        tokens, context = vit.embed(image)
+        out = vit.to_map(vit.run_blocks(tokens, context, 0, 4), context)
+    torch.testing.assert_close(out, expected)
+
+
 @pytest.mark.parametrize('name', ['beit_base_patch16_224', 'beitv2_base_patch16_224'])
 def test_beit_bias_of_another_grid(name):
     """Against timm's own resized model with the tables that our interpolation gives."""
@@ -79,7 +106,7 @@ def test_beit_bias_of_another_grid(name):
     torch.testing.assert_close(out, expected)
 
 
-@every_family
+@every_windowed_family
 def test_one_window_over_the_grid_is_global_attention(name):
     patch = SMALL[name][1]
     plain = build(name)
@@ -118,7 +145,7 @@ def test_windowed_block_equals_masked_attention(name):
     torch.testing.assert_close(out[:, prefix:], expected[:, prefix:], rtol=1e-4, atol=1e-5)
 
 
-@every_family
+@every_windowed_family
 @pytest.mark.parametrize('grid', [(5, 7), (2, 3), (6, 4)])
 def test_windows_at_the_edge_equal_padded_and_masked_ones(name, grid):
     """What ViTDet pads to whole windows runs in smaller ones here: prefix tokens see no padding."""
@@ -150,13 +177,14 @@ def _whole_window(vit, context, place, edge):
     kwargs = vit.family.block_kwargs(vit.model, context, 0, None)
     if kwargs.get('rope') is not None:
         return {'rope': kwargs['rope'][..., place.flatten(), :]}
-    if 'shared_rel_pos_bias' not in kwargs:
+    key = next((k for k in kwargs if k.startswith('shared_rel_pos')), None)
+    if key is None:
         return kwargs
-    grid = TokenContext((edge, edge))
-    bias = vit.family.block_kwargs(vit.model, grid, 0, None)['shared_rel_pos_bias']
+    bias = vit.family.block_kwargs(vit.model, TokenContext((edge, edge)), 0, None)[key]
     rows, columns = (torch.arange(size) for size in place.shape)
-    inside = torch.cat((torch.zeros(1).long(), 1 + (rows[:, None] * edge + columns).flatten()))
-    return {'shared_rel_pos_bias': bias[..., inside, :][..., inside]}
+    prefix = torch.arange(vit.num_prefix_tokens)
+    inside = torch.cat((prefix, len(prefix) + (rows[:, None] * edge + columns).flatten()))
+    return {key: bias[..., inside, :][..., inside]}
 
 
 def test_global_blocks_default_to_the_ends_of_quarters():
@@ -225,7 +253,7 @@ def test_layer_groups_cover_every_parameter(name):
         if key.startswith('model.blocks.')
     )
     stem = [k for k, layer in groups.items() if layer == 0]
-    assert any('patch_embed' in k for k in stem)
+    assert any('patch_embed' in k or 'embeds.proj' in k for k in stem)
     assert all('token' not in k or k in stem for k in groups)
 
 
@@ -234,11 +262,15 @@ def test_layer_groups_cover_every_parameter(name):
     [
         ({'model_name': 'vit_bas_patch16_224'}, r'nearest names: vit_base_patch'),
         ({'model_name': 'vit_base_patch16_224.augreg'}, r"no.* tag 'augreg'.*augreg_in21k"),
-        ({'model_name': 'swin_tiny_patch4_window7_224'}, r'swin_transformer.*isotropic'),
+        ({'model_name': 'swin_tiny_patch4_window7_224'}, r'swin_transformer.*TimmPyramid'),
         ({'model_name': 'resnet50'}, r'timm\.models\.resnet.*isotropic'),
         ({'model_name': 'test_vit', 'pretrained': True, 'checkpoint': 'a.pth'}, 'set one of them'),
         ({'model_name': 'test_vit', 'frozen_stages': 7}, r'allowed are -1.*to 6'),
         ({'model_name': 'test_vit', 'window_size': 0}, 'window_size=0: give tokens >= 1'),
+        ({'model_name': 'samvit_base_patch16', 'window_size': 7}, 'windows of their own; leave'),
+        ({'model_name': 'xcit_nano_12_p8_224', 'window_size': 7}, 'between channels'),
+        ({'model_name': 'samvit_base_patch16', 'model_kwargs': {'use_rope': True, 'use_rel_pos':
+          False}}, 'one image size; leave use_rope out'),
         ({'model_name': 'test_vit', 'global_blocks': (1,)}, 'without window_size'),
         ({'model_name': 'test_vit', 'window_size': 4, 'global_blocks': (6,)}, r'\[6\] are.*0\.\.5'),
         ({'model_name': 'hf-hub:someone/vit'}, 'that timm.list_models'),

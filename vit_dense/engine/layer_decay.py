@@ -227,7 +227,7 @@ def _find_places(model: nn.Module) -> dict[int, _Place]:
                 f'layer: {unmatched[:5]}; name them in its layer_groups() (0 embeddings, i + 1 '
                 'block i, depth + 1 full rate)'
             )
-        top = _depth(groups) + 1
+        top = _depth(vit, groups) + 1
         prefix = f'{path} ' if len(found) > 1 else ''
         for name, parameter in names.items():
             layer = groups[name]
@@ -249,8 +249,11 @@ def _layered(model: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, int]]
             inside += (f'{path}.' if path else '',)
 
 
-def _depth(groups: dict[str, int]) -> int:
-    """Number of blocks by their names; a final norm, which lies above them, may be missing."""
+def _depth(vit: nn.Module, groups: dict[str, int]) -> int:
+    """Number of blocks: stated, or by their names, since a final norm above may be missing."""
+    stated = getattr(vit, 'depth', None)
+    if isinstance(stated, int):
+        return stated
     blocks = [int(match[1]) for name in groups if (match := _BLOCK.search(name))]
     return max(blocks) + 1 if blocks else max(groups.values(), default=0)
 

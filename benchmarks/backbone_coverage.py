@@ -1,0 +1,313 @@
+"""Which of timm's models work as backbones, tried one by one.
+
+    python benchmarks/backbone_coverage.py --write docs/coverage.md      # all, under an hour
+    python benchmarks/backbone_coverage.py --sample                      # a few of each kind
+    python benchmarks/backbone_coverage.py --part 1/4 --results part.json
+
+Every isotropic ViT is narrowed and cut to four blocks where its constructor allows, else tried as
+it is; what was done stands in the results. It must equal timm's own maps bit for bit, in chunks of
+blocks, and then serve each adapter on a rectangular image that its patches do not divide: strides,
+channels, finite values, a finite gradient for every parameter. Every other model is built as a
+TimmPyramid on the meta device, which checks strides and what the maps depend on; small ones also
+run with numbers. (That the maps are timm's, bit for bit, is a matter of the tests.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from vit_dense.adapters import SimpleFeaturePyramid, ViTAdapter, ViTCoMer
+from vit_dense.backbones import TimmPyramid, TimmViT
+from vit_dense.backbones.families import FAMILIES
+
+STRIDES = (4, 8, 16, 32)
+# of the narrowed ViTs; others are refused by a constructor that fixes the argument
+SHAPES: tuple[dict[str, int], ...] = (
+    {'embed_dim': 48, 'num_heads': 3, 'depth': 4},
+    {'embed_dim': 48, 'num_heads': 3, 'depth': 4, 'num_kv_heads': 1},
+    {'depth': 4},
+    {},
+)
+ADAPTERS: dict[str, Callable[[TimmViT], nn.Module]] = {
+    'SimpleFeaturePyramid': lambda vit: SimpleFeaturePyramid(vit, out_channels=16),
+    'ViTAdapter': lambda vit: ViTAdapter(vit, **deform(vit.embed_dim)),
+    'ViTCoMer': lambda vit: ViTCoMer(vit, **deform(vit.embed_dim)),
+}
+# One of each peculiarity; the tests run these.
+SAMPLE = (
+    'test_vit',
+    'vit_small_patch14_reg4_dinov2',
+    'deit_tiny_distilled_patch16_224',
+    'eva02_tiny_patch14_224',
+    'beit_base_patch16_224',
+    'vit_relpos_small_patch16_224',
+    'samvit_base_patch16_224',
+    'vit_tiny_r_s16_p8_224',
+    'naflexvit_base_patch16_gap',
+    'cait_xxs24_224',
+    'xcit_nano_12_p16_224',
+    'test_convnext',
+    'test_resnet',
+    'pvt_v2_b0',
+    'mobilevitv2_050',
+    'shvit_s1',
+    'convit_tiny',
+    'botnet26t_256',
+)
+Result = dict[str, Any]
+
+
+class CheckError(Exception):
+    """A check that a built model does not pass."""
+
+
+def module_of(name: str) -> str:
+    """The module of timm.models that registers a model."""
+    return timm.model_entrypoint(name).__module__.rpartition('.')[2]
+
+
+def deform(width: int) -> dict[str, Any]:
+    """Small settings of the deformable adapters that fit a width."""
+    heads = next(heads for heads in (3, 4, 2, 1) if width % heads == 0)
+    return {'deform_num_heads': heads, 'deform_ratio': 1.0, 'conv_inplane': 8}
+
+
+def check_maps(maps: Sequence[Tensor], channels: Sequence[int], size: tuple[int, int]) -> None:
+    """Raises CheckError unless the maps have their strides and channels and finite values."""
+    expected = [
+        (c, *(math.ceil(n / s) for n in size)) for c, s in zip(channels, STRIDES, strict=True)
+    ]
+    got = [tuple(x.shape[1:]) for x in maps]
+    if got != expected:
+        raise CheckError(f'maps {got}, expected {expected}')
+    if not all(x.is_meta or x.isfinite().all() for x in maps):
+        raise CheckError('values that are not finite')
+
+
+def check_gradients(model: nn.Module, maps: Sequence[Tensor]) -> None:
+    """Raises CheckError unless every trainable parameter gets a finite gradient."""
+    sum(x.float().square().mean() for x in maps).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            raise CheckError(f'{name} has no gradient')
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            raise CheckError(f'the gradient of {name} is not finite')
+
+
+def randomise(model: nn.Module) -> None:
+    """Lets parts that start at zero or one take part in a comparison."""
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.05)
+
+
+def build_vit(name: str, **kwargs: Any) -> tuple[TimmViT, dict[str, int]]:
+    """The smallest form of a ViT that its constructor allows, and what was reduced."""
+    for shape in SHAPES:
+        try:
+            return TimmViT(name, model_kwargs={**shape, **kwargs}), shape
+        except (ValueError, AssertionError, RuntimeError) as error:
+            refusal = error
+            if isinstance(error, ValueError) and 'could not build' not in str(error):
+                break
+    raise refusal
+
+
+def check_parity(name: str) -> int:
+    """Compares chunks of blocks with timm's own maps; returns the patch size.
+
+    Both are built for the size that is used: some families take no other in timm.
+    """
+    with torch.device('meta'):
+        patch = build_vit(name)[0].patch_size
+    options: dict[str, Any] = {'img_size': (4 * patch, 6 * patch)}
+    vit, shape = build_vit(name, **options)
+    twin = timm.create_model(name, num_classes=0, **shape, **options).eval()
+    randomise(vit)
+    twin.load_state_dict(vit.eval().model.state_dict(), strict=False)
+    image = torch.randn(1, vit.in_chans, *options['img_size'])
+    cut = vit.depth // 2
+    with torch.no_grad():
+        expected = twin.forward_intermediates(image, intermediates_only=True)
+        tokens, context = vit.embed(image)
+        for start, stop in ((0, cut), (cut, vit.depth)):
+            tokens = vit.run_blocks(tokens, context, start, stop)
+            if not torch.equal(vit.to_map(tokens, context), expected[stop - 1]):
+                raise CheckError(f"map {stop - 1} is not timm's")
+    return patch
+
+
+def try_vit(name: str) -> Result:
+    """All checks of one isotropic ViT."""
+    result: Result = {'kind': 'vit', 'adapters': {}}
+    try:
+        vit, result['reduced'] = build_vit(name)
+    except ValueError as error:
+        return result | {'status': 'refused', 'why': str(error)}
+    try:
+        patch = check_parity(name)
+    except Exception as error:  # a sweep names what breaks and goes on
+        return result | {'status': 'fails', 'why': f'parity: {type(error).__name__}: {error}'}
+    size = (max(32, 3 * patch + 5), 5 * patch)
+    for label, adapter in ADAPTERS.items():
+        try:
+            model = adapter(build_vit(name)[0]).train()
+            image = torch.randn(2, vit.in_chans, *size)
+            maps = model(image)
+            check_maps(maps, model.out_channels, size)
+            check_gradients(model, maps)
+            result['adapters'][label] = 'works'
+        except Exception as error:
+            result['adapters'][label] = f'{type(error).__name__}: {error}'
+    bad = {k: v for k, v in result['adapters'].items() if v != 'works'}
+    if not bad:
+        return result | {'status': 'works'}
+    only = result['adapters']['SimpleFeaturePyramid'] == 'works'
+    why = '; '.join(f'{label}: {error}' for label, error in bad.items())
+    return result | {'status': 'pyramid only' if only else 'fails', 'why': why}
+
+
+def try_pyramid(name: str, *, limit: float) -> Result:
+    """All checks of one model of another module; with numbers up to so many parameters."""
+    result: Result = {'kind': 'pyramid'}
+    size = (70, 101)
+    try:
+        with torch.device('meta'):
+            pyramid = TimmPyramid(name, norm_eval=True).train()
+    except ValueError as error:
+        return result | {'status': 'refused', 'why': str(error)}
+    try:
+        with torch.device('meta'):
+            check_maps(pyramid(torch.zeros(2, pyramid.in_chans, *size)), pyramid.out_channels, size)
+        if sum(p.numel() for p in pyramid.parameters()) <= limit:
+            result['numbers'] = True
+            pyramid = TimmPyramid(name, norm_eval=True).train()
+            maps = pyramid(torch.randn(2, pyramid.in_chans, *size))
+            check_maps(maps, pyramid.out_channels, size)
+            check_gradients(pyramid, maps)
+    except Exception as error:
+        return result | {'status': 'fails', 'why': f'{type(error).__name__}: {error}'}
+    return result | {'status': 'works'}
+
+
+def sweep(names: Sequence[str], limit: float, stored: Path | None = None) -> dict[str, Result]:
+    """Tries the models that have no result in the file yet, printing a line for each.
+
+    Args:
+        names: of timm models.
+        limit: parameters up to which hierarchical models run with numbers.
+        stored: JSON file of results; written after each model, so that a run may be cut off.
+    """
+    results = json.loads(stored.read_text()) if stored and stored.exists() else {}
+    for i, name in enumerate(names):
+        if name in results:
+            continue
+        torch.manual_seed(0)
+        start = time.perf_counter()
+        module = module_of(name)
+        plain = module in FAMILIES
+        result = try_vit(name) if plain else try_pyramid(name, limit=limit)
+        results[name] = {'module': module, **result}
+        seconds = time.perf_counter() - start
+        why = f': {result["why"][:110]}' if 'why' in result else ''
+        print(f'{i + 1}/{len(names)} {name} {seconds:.1f} s {result["status"]}{why}', flush=True)
+        if stored:
+            stored.write_text(json.dumps(results, indent=1))
+    return results
+
+
+def table(results: dict[str, Result]) -> str:
+    """The page of the documentation."""
+    lines = ['# Which timm models work', '']
+    lines += [
+        f'timm {timm.__version__}, torch {torch.__version__}. Written by '
+        '`python benchmarks/backbone_coverage.py --write docs/coverage.md`;',
+        'what is checked stands at the top of that file. *Refused* means a `ValueError` when the '
+        'model is built.',
+        '',
+    ]
+    kinds = {
+        'vit': 'Plain ViTs: `TimmViT` under SimpleFeaturePyramid, ViTAdapter and ViTCoMer',
+        'pyramid': 'All other models: `TimmPyramid`',
+    }
+    for kind, title in kinds.items():
+        chosen = {n: r for n, r in results.items() if r['kind'] == kind}
+        works = sum(r['status'] == 'works' for r in chosen.values())
+        registered = sum((module_of(n) in FAMILIES) == (kind == 'vit') for n in timm.list_models())
+        lines += [f'## {title}', '']
+        lines += [f'{works} of the {len(chosen)} tried work; timm registers {registered}.', '']
+        lines += ['| timm module | models | works | pyramid only | refused | fails |']
+        lines += ['|---|---|---|---|---|---|']
+        for module in sorted({r['module'] for r in chosen.values()}):
+            counts = Counter(r['status'] for r in chosen.values() if r['module'] == module)
+            cells = [counts[s] or '' for s in ('works', 'pyramid only', 'refused', 'fails')]
+            lines.append(f'| {module} | {counts.total()} | ' + ' | '.join(map(str, cells)) + ' |')
+        lines += ['', *reasons(chosen), '']
+    return '\n'.join(lines).rstrip() + '\n'
+
+
+def reasons(results: dict[str, Result]) -> list[str]:
+    """One line for each module and reason of what does not work."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for name, result in results.items():
+        if result['status'] != 'works':
+            why = result['why'].replace(repr(name), 'it').replace('model_name=it', 'it')
+            why = why.split(': choose')[0].split('. Choose')[0].splitlines()[0]
+            grouped.setdefault((result['module'], result['status']), []).append(why)
+    return [
+        f'- {module} ({len(whys)}) {status}: {whys[0].replace("|", "/").strip(" :.")}'
+        for (module, status), whys in sorted(grouped.items())
+    ]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--models', nargs='+', help='timm names; default: all')
+    parser.add_argument('--modules', nargs='+', help="timm's modules, such as eva; default: all")
+    parser.add_argument('--sample', action='store_true', help='a few models of each kind')
+    parser.add_argument('--part', default='1/1', help='such as 2/4: the second quarter')
+    parser.add_argument(
+        '--limit',
+        type=float,
+        default=12.0,
+        help='million parameters up to which hierarchical models run with numbers',
+    )
+    parser.add_argument(
+        '--results',
+        type=Path,
+        help='JSON file that collects results; what it holds is not tried again',
+    )
+    parser.add_argument('--write', type=Path, help='where the table goes; default: printed')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
+    """Runs the sweep and gives the table; returns all results."""
+    args = parse_args(argv)
+    warnings.simplefilter('ignore')
+    names = list(SAMPLE) if args.sample else args.models or timm.list_models()
+    if args.modules:
+        names = [name for name in names if module_of(name) in args.modules]
+    part, parts = map(int, args.part.split('/'))
+    results = sweep(names[part - 1 :: parts], args.limit * 1e6, args.results)
+    if args.write:
+        args.write.write_text(table(results))
+    else:
+        print('\n' + table(results))
+    return results
+
+
+if __name__ == '__main__':
+    main()

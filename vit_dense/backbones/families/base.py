@@ -1,0 +1,64 @@
+"""What a family of isotropic ViTs answers for, and the plain ViT's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..windows import Tile
+
+
+@dataclass
+class TokenContext:
+    """What belongs to one embedded batch besides its tokens.
+
+    Attributes:
+        grid: (h, w), the patch tokens' grid.
+        rope: rotary embedding (h*w, D), or (depth, heads, h*w, D) where it differs by block.
+        cache: what blocks share and what is computed once per forward.
+    """
+
+    grid: tuple[int, int]
+    rope: Tensor | None = None
+    cache: dict[Any, Any] = field(default_factory=dict)
+
+
+class Family:
+    """VisionTransformer and its subclasses: learned positions, blocks that take tokens alone.
+
+    Attributes:
+        build_kwargs: arguments that make timm accept any image size.
+        no_windows: why blocks cannot run in windows; empty where they can.
+    """
+
+    build_kwargs: Mapping[str, Any] = {'dynamic_img_size': True, 'dynamic_img_pad': True}
+    no_windows: str = ''
+
+    def prepare(self, model: nn.Module) -> None:
+        """Adapts a freshly built timm model to images of any size."""
+
+    def patch_size(self, model: Any) -> tuple[int, int]:
+        """(height, width) of the pixels that become one token."""
+        height, width = model.patch_embed.patch_size
+        return int(height), int(width)
+
+    def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
+        """(B, 3, H, W) -> ((B, P + h*w, C), context), as timm's own forward does it."""
+        grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
+        tokens = model._pos_embed(model.patch_embed(image))
+        return model.norm_pre(model.patch_drop(tokens)), TokenContext(grid)
+
+    def block_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
+        """Keyword arguments of block `index`, in a tile's windows or (None) over the whole grid."""
+        return {}
+
+
+def accept_any_size(model: Any) -> None:
+    """Lets a patch embedding that was built for one size take others, padded to whole patches."""
+    model.patch_embed.strict_img_size = False
+    model.patch_embed.dynamic_img_pad = True

@@ -1,0 +1,309 @@
+"""TimmPyramid: a hierarchical timm model as a backbone with maps at strides 4, 8, 16 and 32.
+
+Swin, ConvNeXt, MobileViT, PVTv2, Hiera, ResNet and whatever else timm can take intermediate maps
+of. timm's `forward_intermediates` does the work; the layers that no map needs are removed. Whether
+a model gives four exact strides for images of any size is not looked up but tried out when it is
+built, on shapes alone (the meta device), which also tells what each map depends on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
+from timm.layers import DropPath
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from ..layers import build_norm2d, crop_map
+from .families import find_pyramid_family
+from .pyramid_weights import load_pyramid_weights
+from .weights import timm_weights
+
+STRIDES = (4, 8, 16, 32)
+_RESERVED = {'num_classes', 'pretrained', 'drop_path_rate', 'features_only', 'out_indices'}
+# Cells of the last map in the probe: not square, odd, and of no model's trained size.
+_PROBE = (3, 5)
+# What a model raises that has a size built in: timm's assertions, shapes that do not match.
+_UNFIT = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, NotImplementedError)
+
+
+@MODELS.register_module()
+class TimmPyramid(nn.Module):
+    """Four maps of a hierarchical timm model.
+
+    Attributes:
+        model: the timm module; its parameter names are timm's.
+        out_channels: channels of the four maps, for the heads' `in_channels`.
+        in_chans: image channels.
+        mean, std: the weights' normalisation, in 0..1 per channel.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        pretrained: bool = False,
+        checkpoint: str | None = None,
+        drop_path_rate: float = 0.0,
+        norm: str | None = None,
+        norm_eval: bool = False,
+        grad_checkpointing: bool = False,
+        frozen_stages: int = -1,
+        model_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            model_name: timm name, with a pretrained tag or without (timm's default then).
+            pretrained: load timm's weights of that name in `init_weights()`, and not earlier.
+            checkpoint: load this local file in `init_weights()` instead.
+            drop_path_rate: stochastic depth, as the model's own constructor understands it.
+            norm: a norm of its own on each map, 'LN' (over channels; Swin and ConvNeXt, whose maps
+                are sums of residuals, are trained so for dense prediction) or 'BN'. None gives
+                timm's maps as they are.
+            norm_eval: batch norms keep the statistics of the weights, as detectors with few images
+                per process want it.
+            grad_checkpointing: recompute activations in the backward pass, where timm does.
+            frozen_stages: -1 trains all, 0 freezes the stem, n in 1..4 freezes all that the first
+                n maps depend on (no gradient, eval mode).
+            model_kwargs: further arguments of the timm model, such as `in_chans`.
+
+        Raises:
+            ValueError: unknown `model_name`, a plain ViT, a model without the four strides or
+                bound to one image size, contradicting or out-of-range arguments.
+        """
+        super().__init__()
+        if pretrained and checkpoint is not None:
+            raise ValueError(
+                f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them'
+            )
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
+        if not -1 <= frozen_stages <= len(STRIDES):
+            raise ValueError(
+                f'frozen_stages={frozen_stages}: allowed are -1 (train all), 0 (freeze the stem) '
+                f'to {len(STRIDES)} (freeze all)'
+            )
+        self.model_name = model_name
+        self.pretrained = pretrained
+        self.checkpoint = checkpoint
+        self.drop_path_rate = drop_path_rate
+        self.norm_eval = norm_eval
+        self.frozen_stages = frozen_stages
+        self.model_kwargs = dict(model_kwargs or {})
+        self.family = find_pyramid_family(model_name)
+        self.model = self._build()
+        self._indices = self._prune(self.model)
+        self._divisor = self.family.divisor(self.model)
+        needs = self._probe()
+        if grad_checkpointing:
+            self._checkpoint_gradients()
+
+        self.in_chans = int(self.model.in_chans)
+        self.mean: tuple[float, ...] = tuple(self.model.pretrained_cfg['mean'])
+        self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg['std'])
+        self.norms = nn.ModuleList(build_norm2d(norm, c) for c in self.out_channels if norm)
+        self._is_init = False
+        self._freeze(needs)
+
+    def _build(self) -> Any:
+        """The whole timm model, on the current default device."""
+        if reserved := _RESERVED & self.model_kwargs.keys():
+            raise ValueError(
+                f'model_kwargs holds {sorted(reserved)}: TimmPyramid decides on these itself and '
+                f'takes drop_path_rate and pretrained as arguments'
+            )
+        kwargs = {**self.family.build_kwargs, **self.model_kwargs}
+        if self.drop_path_rate:
+            kwargs['drop_path_rate'] = self.drop_path_rate
+        try:
+            model = timm.create_model(self.model_name, num_classes=0, **kwargs)
+        except (TypeError, AssertionError) as error:
+            raise ValueError(
+                f'timm could not build {self.model_name!r} with {kwargs}: {error}'
+            ) from error
+        self.family.prepare(model)
+        if not self.drop_path_rate:  # some models have a rate by default
+            for module in model.modules():
+                if isinstance(module, DropPath):
+                    module.drop_prob = 0.0
+        return model
+
+    def _prune(self, model: Any) -> list[int]:
+        """Removes what comes after the last map; returns the maps' indices among timm's."""
+        entries = getattr(model, 'feature_info', None)
+        entries = getattr(entries, 'info', entries) or []
+        strides = [entry['reduction'] for entry in entries]
+        if not hasattr(model, 'forward_intermediates') or not set(STRIDES) <= set(strides):
+            have = sorted(set(strides)) or 'none'
+            raise ValueError(
+                f'{self.model_name!r} has maps of strides {have}; TimmPyramid needs all of '
+                f'{list(STRIDES)}: choose a hierarchical model such as swin_tiny_patch4_window7_224'
+                f', convnext_tiny, mobilevitv2_100 or resnet50'
+            )
+        last = len(strides) - 1
+        indices = [last - strides[::-1].index(stride) for stride in STRIDES]
+        if hasattr(model, 'prune_intermediate_layers'):
+            indices = model.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
+        return list(indices)
+
+    def _probe(self) -> list[set[str]]:
+        """Tries the model on shapes; sets `out_channels`, returns what each map depends on."""
+        height, width = (cells * self._divisor for cells in _PROBE)
+        with torch.enable_grad(), torch.device('meta'):
+            model = self._build().eval()
+            self._prune(model)
+            image = torch.zeros(1, model.in_chans, height, width)
+            try:
+                maps = self._run(model, image)
+            except _UNFIT as error:
+                raise ValueError(
+                    f'{self.model_name!r} cannot take images of any size: one of '
+                    f'{height}x{width} px ended in {type(error).__name__}: {error}. '
+                    f'Choose a model without a built-in size, such as '
+                    f'swin_tiny_patch4_window7_224, convnext_tiny or mobilevitv2_100'
+                ) from error
+        sizes = [tuple(x.shape[-2:]) for x in maps]
+        expected = [(height // s, width // s) for s in STRIDES]
+        if sizes != expected:
+            raise ValueError(
+                f'{self.model_name!r} gives maps of {sizes} cells for an image of '
+                f'{height}x{width} px, exact strides would give {expected}: it has unpadded '
+                f'layers, whose cells do not lie on the grid that heads expect: choose another one'
+            )
+        self.out_channels = tuple(int(x.shape[1]) for x in maps)
+        names, parameters = zip(*model.named_parameters(), strict=True)
+        needs = []
+        for x in maps:
+            with torch.enable_grad():
+                total = x.sum()
+            grads = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+            needs.append({n for n, g in zip(names, grads, strict=True) if g is not None})
+        return needs
+
+    def _run(self, model: Any, image: Tensor) -> list[Tensor]:
+        """Maps (B, C, h, w) of an image whose size the family's divisor divides."""
+        self.family.set_size(model, (image.shape[-2], image.shape[-1]))
+        return model.forward_intermediates(
+            image, indices=self._indices, intermediates_only=True, output_fmt='NCHW'
+        )
+
+    def _checkpoint_gradients(self) -> None:
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError) as error:
+            raise ValueError(
+                f'grad_checkpointing=True: timm cannot do it for {self.model_name!r} ({error}); '
+                f'leave it out'
+            ) from error
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B, in_chans, H, W) -> four maps (B, out_channels[i], H/4 .. H/32), sizes rounded up.
+
+        Sizes that 32 (for few models more) does not divide are padded with zeros at the lower
+        right.
+
+        Raises:
+            ValueError: wrong number of channels, or an edge below 32 px.
+        """
+        smallest, (height, width) = STRIDES[-1], image.shape[-2:]
+        if image.dim() != 4 or image.shape[1] != self.in_chans or min(height, width) < smallest:
+            raise ValueError(
+                f'got an image of shape {tuple(image.shape)}; {self.model_name!r} takes '
+                f'(B, {self.in_chans}, H, W) with H, W >= {smallest}: resize or pad the images, '
+                f'convert their channels, or set model_kwargs=dict(in_chans=...)'
+            )
+        padding = (0, -width % self._divisor, 0, -height % self._divisor)
+        maps = self._run(self.model, F.pad(image, padding))
+        maps = [
+            crop_map(x, (-(-height // s), -(-width // s)))
+            for x, s in zip(maps, STRIDES, strict=True)
+        ]
+        if self.norms:
+            maps = [norm(x) for norm, x in zip(self.norms, maps, strict=True)]
+        return tuple(maps)
+
+    def init_weights(self) -> None:
+        """Loads the weights that the constructor names, once; never re-initialises.
+
+        mmengine's Runner calls this before training.
+
+        Raises:
+            CheckpointMismatchError: the file does not have all of the model's weights.
+            WeightsUnavailableError: timm's weights cannot be had.
+        """
+        if self._is_init or not (self.pretrained or self.checkpoint is not None):
+            return
+        self._is_init = True
+        source: Path | dict[str, Tensor]
+        if self.checkpoint is not None:
+            source = Path(self.checkpoint)
+        else:
+            source = timm_weights(self.model_name, self.model_kwargs)
+        with torch.device('meta'):
+            whole = self._build()
+        report = load_pyramid_weights(self.model, source, whole=whole)
+        origin = 'timm' if self.pretrained else 'file'
+        MMLogger.get_current_instance().info(f'{self.model_name}, weights from {origin}: {report}')
+
+    @property
+    def depth(self) -> int:
+        """Layers that timm counts, the stem excepted."""
+        return max(self._layers().values())
+
+    def layer_groups(self) -> dict[str, int]:
+        """Parameter name -> layer for learning-rate decay, as timm's `group_matcher` counts them.
+
+        Norms on the maps learn at full rate, like the heads.
+
+        Raises:
+            ValueError: timm does not say which layers the model has.
+        """
+        layers = {f'model.{name}': layer for name, layer in self._layers().items()}
+        own = {f'norms.{name}': self.depth + 1 for name, _ in self.norms.named_parameters()}
+        return layers | own
+
+    def _layers(self) -> dict[str, int]:
+        """timm's parameter names -> layers, 0 for the stem."""
+        if not hasattr(self.model, 'group_matcher'):
+            raise ValueError(
+                f'timm does not say which layers {self.model_name!r} has: train it without '
+                f"constructor='LayerDecayOptimWrapperConstructor' and without frozen_stages=0"
+            )
+        matcher = self.model.group_matcher(coarse=False)
+        groups = group_parameters(self.model, matcher, reverse=True)
+        return {name: int(layer) for name, layer in groups.items()}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that timm exempts from weight decay."""
+        exempt: set[str] = getattr(self.model, 'no_weight_decay', set)()
+        return {f'model.{name}' for name in exempt}
+
+    def _freeze(self, needs: list[set[str]]) -> None:
+        """Freezes what `frozen_stages` says, and what no map depends on."""
+        stem = set()
+        if self.frozen_stages == 0:
+            stem = {name for name, layer in self._layers().items() if layer == 0}
+        used = set().union(*needs)
+        frozen = set().union(*needs[: max(0, self.frozen_stages)])
+        for name, parameter in self.model.named_parameters():
+            if name in frozen | stem or name not in used:
+                parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TimmPyramid:
+        """As usual, but frozen parts stay in eval mode, and batch norms with `norm_eval`."""
+        super().train(mode)
+        if not mode:
+            return self
+        for module in self.model.modules():
+            parameters = list(module.parameters())
+            frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+            if frozen or (self.norm_eval and isinstance(module, nn.modules.batchnorm._NormBase)):
+                module.eval()
+        return self
