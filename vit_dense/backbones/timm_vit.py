@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..checkpoint import load_vit_weights
 from ..layers import tokens_to_map
 from .families import TokenContext, drop_unused, find_family, layer_ids
+from .released import released_family
 from .weights import check_options, timm_weights
 from .windows import WindowPartition
 
@@ -61,6 +62,7 @@ class TimmViT(nn.Module):
         grad_checkpointing: bool = False,
         frozen_stages: int = -1,
         final_norm: bool = False,
+        as_released: bool = False,
         model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
@@ -79,6 +81,9 @@ class TimmViT(nn.Module):
             frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks
                 (no gradient, eval mode); the depth freezes the whole ViT.
             final_norm: keep the ViT's last norm layer, for maps taken after the last block.
+            as_released: compute what the released ViT-Adapter and ViT-CoMer do, for their trained
+                weights: positions are resized without antialias, and windows at the edge attend
+                to zeros beyond it. They have no cls token.
             model_kwargs: further arguments of the timm model, such as `patch_size` (kernels are
                 resized), `in_chans`, `img_size` or `init_values`.
 
@@ -99,9 +104,10 @@ class TimmViT(nn.Module):
         self.frozen_stages = frozen_stages
         self.model_kwargs = dict(model_kwargs or {})
         self.final_norm = final_norm
+        self.as_released = as_released
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
-        self.family = find_family(model_name)
+        self.family = (released_family if as_released else find_family)(model_name)
         self.model = self._build()
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
@@ -110,7 +116,7 @@ class TimmViT(nn.Module):
         self.embed_dim: int = self.model.embed_dim
         self.depth = len(self.model.blocks)
         self.num_prefix_tokens: int = self.model.num_prefix_tokens
-        self.in_chans: int = self.model.patch_embed.proj.in_channels
+        self.in_chans: int = self.model.in_chans
         self.patch_size = self._square_patch()
         self.mean: tuple[float, ...] = tuple(self.model.pretrained_cfg['mean'])
         self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg['std'])
@@ -134,20 +140,20 @@ class TimmViT(nn.Module):
                 **self.family.build_kwargs,
                 **self.model_kwargs,
             )
-        except TypeError as error:
+        except (TypeError, AssertionError) as error:
             raise ValueError(
                 f'timm could not build {self.model_name!r} with model_kwargs='
                 f'{self.model_kwargs}: {error}'
             ) from error
 
     def _square_patch(self) -> int:
-        height, width = self.model.patch_embed.patch_size
+        height, width = self.family.patch_size(self.model)
         if height != width:
             raise ValueError(
                 f'{self.model_name!r} has {height}x{width} patches; the pyramid of strides 4 to 32 '
                 f'needs square ones: choose another model_name or model_kwargs=dict(patch_size=16)'
             )
-        return int(height)
+        return height
 
     def _check_windows(
         self, window_size: int | None, global_blocks: Sequence[int] | None
@@ -159,6 +165,11 @@ class TimmViT(nn.Module):
                     f'globally then; set window_size or leave global_blocks out'
                 )
             return tuple(range(self.depth))
+        if self.family.no_windows:
+            raise ValueError(
+                f'window_size={window_size} for {self.model_name!r}: {self.family.no_windows}; '
+                f'leave window_size out'
+            )
         if window_size < 1:
             raise ValueError(f'window_size={window_size}: give tokens >= 1, or None for no windows')
         if global_blocks is None:
@@ -228,7 +239,10 @@ class TimmViT(nn.Module):
             return
         self._is_init = True
         # a kernel of another size is resized for those only who asked for this patch size
-        options: dict[str, Any] = {'resize_patch': 'patch_size' in self.model_kwargs}
+        options: dict[str, Any] = {
+            'resize_patch': 'patch_size' in self.model_kwargs,
+            'antialias': not self.as_released,
+        }
         source: Path | dict[str, Tensor]
         if isinstance(self.checkpoint, dict):
             options |= {k: v for k, v in self.checkpoint.items() if k != 'path'}

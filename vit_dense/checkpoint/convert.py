@@ -53,7 +53,10 @@ def to_timm_names(
     if is_google(tensors):
         return from_google(tensors), '', 0
     tensors, prefix, outside = strip_wrappers(tensors)
-    tensors = _share_out_table(_unflatten(from_openmmlab(tensors), model), model)
+    renamed = from_openmmlab(tensors)
+    if renamed is not tensors:
+        renamed = _split_bias(_add_patch_bias(renamed, model), model)
+    tensors = _share_out_table(_unflatten(renamed, model), model)
     # BEiT's filter resizes positions unconditionally; the others leave them alone in the view.
     guarded = not type(model).__module__.endswith('.beit')
     positions = None if guarded else tensors.pop('pos_embed', None)
@@ -114,6 +117,32 @@ def _shallow(module: nn.Module) -> nn.Module:
     twin.__dict__['_parameters'] = dict(module._parameters)
     twin.__dict__['_modules'] = dict(module._modules)
     return twin
+
+
+def _add_patch_bias(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A bias of zero where mmseg's ViT, by default, projects patches without."""
+    name = 'patch_embed.proj.bias'
+    target = model.state_dict().get(name)
+    if target is None or name in tensors:
+        return tensors
+    return tensors | {name: torch.zeros(target.shape)}
+
+
+def _split_bias(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """mmseg's MAE has one bias where BEiT's attention has two, for queries and values.
+
+    The keys' part adds the same to all logits of a query, which the softmax does not see.
+    """
+    expected = model.state_dict()
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        parts = [name.replace('qkv.bias', f'{part}_bias') for part in 'qv']
+        if name.endswith('attn.qkv.bias') and name not in expected and parts[0] in expected:
+            query, _, value = tensor.chunk(3)
+            out |= {parts[0]: query, parts[1]: value}
+        else:
+            out[name] = tensor
+    return out
 
 
 def _unflatten(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

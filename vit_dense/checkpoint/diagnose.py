@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ['Anatomy', 'depth_of', 'explain']
+__all__ = ['SIZES', 'Anatomy', 'depth_of', 'explain']
 
 # Ordered from the distinctive to the general: the first pattern found among the names wins.
 _FAMILIES = (
@@ -27,7 +27,7 @@ _FAMILIES = (
     ("a CLIP in its authors' layout", r'(?:^|\.)transformer\.resblocks\.\d+\.'),
     ('a plain ViT', r'blocks\.0\.attn\.qkv\.weight$'),
 )
-_SIZES = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large', 1280: 'huge', 1408: 'giant'}
+SIZES = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large', 1280: 'huge', 1408: 'giant'}
 _KERNELS = ('patch_embed.proj.weight', 'patch_embed.projection.weight', 'conv1.weight')
 _BLOCK = re.compile(r'^(?:.*\.)?blocks\.(\d+)\.')
 
@@ -64,7 +64,7 @@ class Anatomy:
     def __str__(self) -> str:
         facts = []
         if self.width is not None:
-            size = _SIZES.get(self.width)
+            size = SIZES.get(self.width)
             facts.append(f'width {self.width}{f" ({size})" if size else ""}')
         if self.depth is not None:
             facts.append(f'depth {self.depth}')

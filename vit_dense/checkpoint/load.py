@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .convert import ConversionError, to_timm_names
 from .diagnose import Anatomy, depth_of, explain
 from .read import read_checkpoint, unwrap
+from .released import NO_CLS_TOKEN, recognise_released
 from .report import CheckpointMismatchError, LoadReport, shorten
 from .resize import fit_kernel, fit_line_tables, fit_positions
 
@@ -45,8 +46,9 @@ def load_vit_weights(
 
     Understood are timm's own files and training checkpoints, the layouts that timm's
     `checkpoint_filter_fn` of the model's family converts (DeiT, MAE, DINO, DINOv2, BEiT, EVA-02,
-    CLIP, ...), Google's AugReg `.npz`, mmpretrain's ViT, and checkpoints of this package. On an
-    error the model is left as it was.
+    CLIP, ...), Google's AugReg `.npz`, the ViTs of mmpretrain and mmseg, the ViT inside a released
+    ViT-Adapter or ViT-CoMer, and checkpoints of this package. On an error the model is left as it
+    was.
 
     Args:
         model: A timm ViT module, normally built with `num_classes=0`.
@@ -77,9 +79,11 @@ def load_vit_weights(
         name, content = str(source), read_checkpoint(source)
     raw, section = unwrap(content, name)
     report = LoadReport(source=name, section=section)
+    raw = _take_vit(raw, model, report)
     anatomy = Anatomy.of(raw)
     try:
-        state, report.prefix, report.outside = to_timm_names(raw, model, antialias)
+        state, report.prefix, outside = to_timm_names(raw, model, antialias)
+        report.outside += outside
         anatomy = Anatomy.of(state if depth_of(state) else raw)
         report.resized = _resized_by_filter(raw, state, report.prefix)
         _fit(state, model, report, antialias, pos_grid)
@@ -92,6 +96,16 @@ def load_vit_weights(
     with torch.no_grad():
         model.load_state_dict(fitting, strict=False)
     return report
+
+
+def _take_vit(raw: dict[str, Tensor], model: nn.Module, report: LoadReport) -> dict[str, Tensor]:
+    """The ViT's part of a released adapter, noted in the report; other files as they are."""
+    released = recognise_released(raw)
+    if released is None:
+        return raw
+    vit, report.adapted = released.bare_vit(model.state_dict())
+    report.recognised, report.outside = str(released), len(raw) - len(released.vit_names)
+    return vit
 
 
 def _resized_by_filter(
@@ -171,7 +185,8 @@ def _reason_to_refuse(
     # Few parameters, yet another network: a block, LayerScale, a bias, the positions.
     parts = _foreign_parts(report, model) if min_matched > 0 else []
     if parts:
-        return f'{share} fit, but the networks differ in {shorten(parts)}'
+        advice = f'; {NO_CLS_TOKEN}' if report.recognised and 'cls_token' in parts else ''
+        return f'{share} fit, but the networks differ in {shorten(parts)}{advice}'
     kernel = report.resized.get('patch_embed.proj.weight', '')
     if not resize_patch and 'kernel' in kernel:
         return (

@@ -24,6 +24,9 @@ class LoadReport:
         outside: Number of tensors outside `prefix` (a decode head, an adapter).
         mismatched: Name -> (shape in the file, shape in the model); never empty without an error.
         matched: Share of the model's parameters (by count, heads excluded) that were loaded.
+        recognised: What the file was told to be by its names; `''` for a plain ViT.
+        adapted: What was done to keep the function where file and model differ in their parts.
+        notes: Whatever else the user should know.
     """
 
     source: str
@@ -37,6 +40,9 @@ class LoadReport:
     outside: int = 0
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     matched: float = 0.0
+    recognised: str = ''
+    adapted: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return a summary of a few lines for the log."""
@@ -47,6 +53,9 @@ class LoadReport:
             f'{len(self.missing)} missing, {len(self.unexpected)} unexpected, '
             f'{len(self.ignored)} ignored'
         ]
+        if self.recognised:
+            lines.append(f'  recognised: {self.recognised}')
+        lines += [f'  adapted: {what}' for what in self.adapted]
         if self.prefix or self.outside:
             lines.append(f'  taken from {self.prefix!r}, {self.outside} tensors outside it')
         if self.resized:
@@ -59,6 +68,7 @@ class LoadReport:
         lines += [f'  {label}: {shorten(names)}' for label, names in rows if names]
         for name, (in_file, in_model) in list(self.mismatched.items())[:_SHOWN]:
             lines.append(f'  wrong shape: {name} is {in_file} in the file, {in_model} in the model')
+        lines += [f'  {note}' for note in self.notes]
         return '\n'.join(lines)
 
 

@@ -1,18 +1,22 @@
 """Refuses checkpoints that are not the model's, where mmengine would go on with random weights.
 
 mmengine loads what fits and logs the rest. A forgotten option or the wrong file then ends in a
-metric near chance and no error.
+metric near chance and no error. Released ViT-Adapter and ViT-CoMer checkpoints are recognised and
+put under our names first.
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 
+from ..checkpoint import Released, plan_released, recognise_released
 from ..checkpoint.report import shorten
 from .wrappers import unwrap
 
@@ -25,7 +29,8 @@ class CheckpointCheckHook(Hook):
     """Compares a checkpoint with the model before it is loaded.
 
     For a test, and for a training that is resumed, every parameter and buffer must be there. For
-    `load_from`, which starts a new training and may bring other heads, most of the backbone must.
+    `load_from`, which starts a new training and may bring other heads, most of the backbone must;
+    of a released adapter all, and nothing may be left over.
 
     Args:
         min_backbone: Share of the backbone's parameters, in [0, 1], that `load_from` must fill.
@@ -42,7 +47,17 @@ class CheckpointCheckHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Raises `ValueError` with what is missing, before anything is copied."""
         model = unwrap(runner.model)
+        starts_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         state = checkpoint.get('state_dict', checkpoint)
+        released = recognise_released(state)
+        if released is not None:
+            if runner._resume:
+                raise ValueError(
+                    f'{released} holds weights alone, from which no training can go on: leave '
+                    f'--resume (resume=True) out and set load_from to the file'
+                )
+            self._take_released(checkpoint, released, model, heads=not starts_training)
+            return
         given = {re.sub(r'^module\.', '', name): tensor for name, tensor in state.items()}
         expected = model.state_dict()
         absent = [
@@ -50,7 +65,6 @@ class CheckpointCheckHook(Hook):
             for name, tensor in expected.items()
             if not _OPTIONAL.search(name) and not _fits(given.get(name), tensor)
         ]
-        starts_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         if starts_training:
             self._check_backbone(model, given)
         elif absent and self.strict:
@@ -61,6 +75,30 @@ class CheckpointCheckHook(Hook):
                 f"file's tensors have no place ({shorten(left) or 'none'}). Give the checkpoint "
                 'that this config trained, or the config that trained this checkpoint'
             )
+
+    def _take_released(
+        self, checkpoint: dict[str, Any], released: Released, model: nn.Module, *, heads: bool
+    ) -> None:
+        """Puts a released checkpoint under our names, in place; without heads they may differ."""
+        state, report = plan_released(released, model.state_dict(), 'checkpoint')
+        print_log(str(report), logger='current')
+        wrong = [
+            name
+            for name in [*report.missing, *report.mismatched, *report.unexpected]
+            if not _OPTIONAL.search(name) and (heads or name.startswith('backbone.'))
+        ]
+        if wrong and self.strict:
+            raise ValueError(
+                f'{released} does not fit the model: {len(wrong)} tensors are missing, left over '
+                f'or have another shape ({shorten(wrong)}). It wants model.backbone='
+                f'{released.settings}'
+            )
+        if differing := released.differences(model):
+            text = f'{released} computes something else with this config: {"; ".join(differing)}'
+            print_log(text, logger='current', level=logging.WARNING)
+        meta = checkpoint.get('meta', {})
+        checkpoint.clear()
+        checkpoint.update(meta=meta, state_dict=state)
 
     def _check_backbone(self, model: nn.Module, given: Mapping[str, Any]) -> None:
         backbone = getattr(model, 'backbone', None)

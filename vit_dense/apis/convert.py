@@ -1,0 +1,116 @@
+"""Offline conversion of weight files: other people's names and layouts in, ours out."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+from ..backbones import TimmViT
+from ..checkpoint import (
+    LoadReport,
+    Released,
+    load_vit_weights,
+    plan_released,
+    read_checkpoint,
+    recognise_released,
+)
+from ..checkpoint.architecture import guess_architecture
+from ..checkpoint.read import unwrap
+from .config import load_config
+
+_TORCH = ('.pth', '.pt')
+_SUFFIXES = (*_TORCH, '.safetensors')
+
+
+def convert_checkpoint(
+    source: str,
+    destination: str,
+    *,
+    config: str | None = None,
+    model_name: str | None = None,
+) -> LoadReport:
+    """Writes the weights of `source` under this package's names to `destination`.
+
+    A released ViT-Adapter or ViT-CoMer becomes a checkpoint for `load_from` and for tests, heads
+    included. Anything else becomes the ViT that it holds, under timm's names, for
+    `vit.checkpoint`. Either is loaded into a model first, so that a file that was written fits.
+
+    Args:
+        source: Any weight file that `read_checkpoint` reads; nothing in it is run.
+        destination: `.pth`, `.pt` or `.safetensors`.
+        config: Config file of the model that the file is for. Default: what its shapes tell.
+        model_name: timm name of a ViT's architecture, without a config. Default: as above.
+
+    Returns:
+        What became of each tensor; its `str` is meant for the user.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read, is not recognised or does not fit the model, or if
+            `destination` is the source or has another suffix.
+    """
+    target = Path(destination)
+    if target.suffix not in _SUFFIXES:
+        raise ValueError(f'{destination}: write to a file that ends in {", ".join(_SUFFIXES)}')
+    if target.resolve() == Path(source).resolve():
+        raise ValueError(f'{destination} is the source itself: name another file')
+    tensors, _ = unwrap(read_checkpoint(source), source)
+    model = _build(config) if config is not None else None
+    released = recognise_released(tensors)
+    if released is not None:
+        state, report = _convert_released(released, model, source)
+    else:
+        state, report = _convert_vit(tensors, model, source, model_name)
+    _write(state, target, wrapped=released is not None)
+    return report
+
+
+def _build(path: str) -> nn.Module:
+    """The model of a config file, with random weights."""
+    config = load_config(path)
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    return MODELS.build(config.model)
+
+
+def _convert_released(
+    released: Released, model: nn.Module | None, source: str
+) -> tuple[dict[str, Tensor], LoadReport]:
+    target = model if model is not None else MODELS.build(released.settings)
+    state, report = plan_released(released, target.state_dict(), source)
+    if report.missing or report.unexpected or report.mismatched:
+        raise ValueError(f'{report}\nThe file wants model.backbone={released.settings}')
+    report.notes += [f'model.backbone={released.settings}']
+    if model is None:
+        state = {f'backbone.{name}': tensor for name, tensor in state.items()} | released.others
+    else:
+        report.notes += [f'The config computes otherwise: {x}' for x in released.differences(model)]
+    return state, report
+
+
+def _convert_vit(
+    tensors: dict[str, Tensor], model: nn.Module | None, source: str, model_name: str | None
+) -> tuple[dict[str, Tensor], LoadReport]:
+    if model is not None:
+        vit: Any = model.get_submodule('backbone.vit')
+        name, kwargs = vit.model_name, vit.model_kwargs
+    else:
+        guessed = guess_architecture(tensors) if model_name is None else (model_name, {})
+        name, kwargs = guessed
+        vit = TimmViT(name, final_norm=True, model_kwargs=kwargs)
+    report = load_vit_weights(vit.model, source)
+    report.recognised = report.recognised or f'a ViT, as {name} with {kwargs}'
+    return vit.model.state_dict(), report
+
+
+def _write(state: dict[str, Tensor], path: Path, *, wrapped: bool) -> None:
+    state = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix in _TORCH:
+        torch.save({'state_dict': state} if wrapped else state, path)
+        return
+    # A requirement of timm, hence always there; imported here to keep the package's import light.
+    from safetensors.torch import save_file
+
+    save_file(state, str(path))

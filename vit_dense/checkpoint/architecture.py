@@ -1,0 +1,87 @@
+"""The timm architecture that a file of ViT weights wants, told by its names and shapes."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .diagnose import SIZES, Anatomy
+from .names import from_google, from_openmmlab, is_google, strip_wrappers
+
+__all__ = ['guess_architecture']
+
+_TABLE = 'relative_position_bias_table'
+_EVA02 = 'eva02_{size}_patch{patch}_224'
+
+
+def guess_architecture(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    """Name an architecture whose tensors have the file's names and shapes.
+
+    The number of heads shows in no shape: it is that of timm's architecture of this width.
+
+    Args:
+        tensors: A state dict as its authors wrote it.
+
+    Returns:
+        A timm name, and arguments of the timm model that make its position grid the file's.
+
+    Raises:
+        ValueError: If the file shows no ViT that can be named so.
+    """
+    raw = dict(tensors)
+    raw = from_google(raw) if is_google(raw) else from_openmmlab(strip_wrappers(raw)[0])
+    anatomy = Anatomy.of(raw)
+    size = SIZES.get(anatomy.width or 0)
+    patch = anatomy.patch[0] if anatomy.patch else None
+    pattern = _pattern(raw, anatomy.family)
+    if pattern is None or size is None or patch is None:
+        raise ValueError(
+            f'the architecture cannot be told from the names and shapes: they show {anatomy}; '
+            'give the timm model_name of the weights (--model-name)'
+        )
+    name = pattern.format(size=size, patch=patch)
+    kwargs: dict[str, Any] = {'depth': anatomy.depth, 'patch_size': patch}
+    if 'cls_token' not in raw:
+        kwargs |= {'class_token': False, 'global_pool': 'avg'}
+    grid = _grid(raw)
+    return name, kwargs | ({'img_size': grid * patch} if grid else {})
+
+
+def _grid(raw: Mapping[str, Tensor]) -> int:
+    """Edge of the square grid of positions, or of relative positions; 0 if there is none."""
+    table = next((t for name, t in raw.items() if name.endswith(_TABLE)), None)
+    if table is not None:
+        return (math.isqrt(len(table) - 3) + 1) // 2
+    positions = raw.get('pos_embed')
+    if positions is None or positions.ndim != 3:
+        return 0
+    cells = [int(positions.shape[1]) - slots for slots in (1, 0, 2)]
+    return next((math.isqrt(n) for n in cells if n > 0 and math.isqrt(n) ** 2 == n), 0)
+
+
+def _pattern(raw: Mapping[str, Tensor], family: str) -> str | None:
+    """The pattern of a timm name; None for families that are not told apart here."""
+    if family == 'an EVA-02':
+        return _EVA02
+    if family == 'a BEiT or EVA':
+        if any(name.endswith(_TABLE) for name in raw):
+            return 'beit_{size}_patch{patch}_224'
+        gate = raw.get('blocks.0.mlp.fc1.weight'), raw.get('blocks.0.mlp.fc2.weight')
+        if gate[0] is not None and gate[1] is not None and len(gate[0]) == 2 * gate[1].shape[1]:
+            return _EVA02  # its small sizes have value and gate in one layer
+    return _plain(raw) if family == 'a plain ViT' else None
+
+
+def _plain(raw: Mapping[str, Tensor]) -> str:
+    if 'dist_token' in raw:
+        return 'deit_{size}_distilled_patch{patch}_224'
+    scaled = any(re.search(r'\.(?:ls1\.gamma|gamma_?1)$', name) for name in raw)
+    if scaled and ('register_tokens' in raw or 'reg_token' in raw):
+        return 'vit_{size}_patch14_reg4_dinov2'
+    if not scaled:
+        return 'vit_{size}_patch{patch}_224'
+    cells = int(raw['pos_embed'].shape[1]) if 'pos_embed' in raw else 0
+    without_cls = math.isqrt(cells) ** 2 == cells
+    return 'deit3_{size}_patch16_224' if without_cls else 'vit_{size}_patch14_dinov2'
