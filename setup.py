@@ -40,7 +40,11 @@ CORE = [
 SEG = ['mmsegmentation>=1.2.2,<2', 'ftfy', 'regex']
 DET = ['mmdet>=3.3.0,<4']
 MMCV_LITE = ['mmcv-lite>=2.1.0,<2.2']  # mmseg and mmdet refuse 2.2
+# LoRA. Of the libraries that do it, this one is maintained, merges, and knows its successors (DoRA
+# and others); it brings transformers and accelerate with it, so only who asks for it gets it.
+PEFT = ['peft>=0.17']
 DEV = [
+    *PEFT,  # its tests are skipped without
     'build',
     'mypy',
     'packaging',
@@ -93,6 +97,7 @@ setup(
         'seg-mmcv': SEG,
         'det-mmcv': DET,
         'all-mmcv': SEG + DET,
+        'peft': PEFT,
         'dev': DEV,
     },
     cmdclass={'build_py': BuildPy},

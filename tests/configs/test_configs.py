@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from mmseg.registry import MODELS
 from torch.nn import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm as BATCH_NORM
 
-import vit_dense.segmentation  # noqa: F401 - registers what the configs name
+from vit_dense.segmentation import SegCheckHook
+from vit_dense.segmentation.check_hook import iter_heads
 
 MAX_LINES = 60
 # {model}_{head}_{batch}-{schedule}_{dataset}, and -{size} where it is fixed
@@ -64,20 +66,22 @@ def test_leaf_is_short_and_well_named(path: Path) -> None:
 
 @each_leaf
 def test_model_builds_and_agrees_with_itself(path: Path) -> None:
+    if 'lora' in path.stem:
+        pytest.importorskip('peft', reason='the extra [peft] is not installed')
     config = Config.fromfile(path)
     with torch.device('meta'):
         model = MODELS.build(config.model)
-    channels = list(model.backbone.out_channels)
-    assert list(model.decode_head.in_channels) == channels
-    assert model.auxiliary_head.in_channels == channels[model.auxiliary_head.in_index]
-    assert model.decode_head.num_classes == model.auxiliary_head.num_classes == config.num_classes
+    SegCheckHook().before_run(SimpleNamespace(model=model))
+    heads = dict(iter_heads(model))
+    assert 'decode_head' in heads
+    assert {head.num_classes for head in heads.values()} == {config.num_classes}
     assert tuple(config.model.data_preprocessor.size) == tuple(config.crop_size)
 
 
 @each_leaf
 def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
     config = Config.fromfile(path, import_custom_modules=False)
-    vit = config.model.backbone.vit
+    vit = config.model.backbone.get('vit', config.model.backbone)
     weights = timm.get_pretrained_cfg(vit.model_name)
     assert weights is not None
     if vit.pretrained:
@@ -91,10 +95,14 @@ def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
 def test_schedule_is_whole(path: Path) -> None:
     config = Config.fromfile(path, import_custom_modules=False)
     warm_up, decay = config.param_scheduler
-    assert (warm_up.type, decay.type) == ('LinearLR', 'PolyLR')
+    assert warm_up.type == 'LinearLR'
     assert warm_up.begin == 0
-    assert warm_up.end == decay.begin
-    assert decay.end == config.train_cfg.max_iters
+    if decay.type == 'ReduceOnPlateauLR':
+        assert decay.monitor == config.default_hooks.checkpoint.save_best
+    else:
+        assert decay.type in ('PolyLR', 'CosineAnnealingLR')
+        assert warm_up.end == decay.begin
+        assert decay.end == config.train_cfg.max_iters
     assert config.train_cfg.max_iters % config.train_cfg.val_interval == 0
     assert config.default_hooks.checkpoint.interval == config.train_cfg.val_interval
     assert config.default_hooks.checkpoint.save_best == 'mIoU'
@@ -164,7 +172,7 @@ def test_flagship_has_the_weights_and_recipe_it_tells() -> None:
 
 
 def test_released_augreg_recipe_has_faster_heads() -> None:
-    (path,) = CONFIGS.rglob('vit-adapter-b-augreg_upernet_8xb2*.py')
+    (path,) = CONFIGS.rglob('vit-adapter-b-augreg_upernet_8xb2-160k*.py')
     config = Config.fromfile(path, import_custom_modules=False)
     assert config.model.backbone.vit.model_name == 'vit_base_patch16_384.augreg_in21k_ft_in1k'
     assert config.optim_wrapper.paramwise_cfg.custom_keys == {'head': {'lr_mult': 10.0}}
@@ -190,7 +198,7 @@ def test_accumulation_takes_the_same_number_of_updates() -> None:
 
 
 def test_frozen_leaf_trains_nothing_of_the_vit() -> None:
-    (path,) = CONFIGS.rglob('*frozen*.py')
+    (path,) = CONFIGS.rglob('*frozen_upernet*.py')
     with torch.device('meta'):
         model = MODELS.build(Config.fromfile(path).model)
     assert not any(p.requires_grad for p in model.backbone.vit.parameters())

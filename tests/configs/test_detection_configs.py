@@ -40,18 +40,23 @@ def test_what_must_exist() -> None:
 def test_model_builds_and_agrees_with_itself(path: Path) -> None:
     config = Config.fromfile(path)
     model = build(config)
-    assert neck_channels(model.neck) == list(model.backbone.out_channels)
     heads = dict(iter_heads(model))
     assert set(heads.values()) == {config.num_classes}
-    assert any(name.endswith('bbox_head') or 'bbox_head.' in name for name in heads)
-    masks = getattr(getattr(model, 'roi_head', None), 'with_mask', False)
+    queries = hasattr(model, 'panoptic_head')  # of masks, without a neck
+    if queries:
+        assert config.model.panoptic_head.in_channels == list(model.backbone.out_channels)
+        assert len(model.panoptic_head.class_weight) == config.num_classes + 1
+    else:
+        assert neck_channels(model.neck) == list(model.backbone.out_channels)
+        assert any(name.endswith('bbox_head') or 'bbox_head.' in name for name in heads)
+    masks = queries or getattr(getattr(model, 'roi_head', None), 'with_mask', False)
     assert masks == ('segm' in config.val_evaluator.metric), 'what is learned is evaluated'
 
 
 @each_leaf
 def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
     config = Config.fromfile(path, import_custom_modules=False)
-    vit = config.model.backbone.vit
+    vit = config.model.backbone.get('vit', config.model.backbone)
     weights = timm.get_pretrained_cfg(vit.model_name)
     assert weights is not None
     if vit.pretrained:

@@ -37,7 +37,9 @@ VITDET = {
     f'vitdet-{kind}': f'vitdet/vitdet-b-mae_{kind}_8xb8-lsj-100e_coco'
     for kind in ('mask-rcnn', 'cascade-mask-rcnn')
 }
-KINDS = ADAPTER | VITDET
+QUERIES = {'mask2former': 'mask2former/vit-adapter-s-deit_mask2former_8xb2-lsj-50e_coco'}
+KINDS = ADAPTER | VITDET | QUERIES
+WITH_MASKS = {kind for kind in KINDS if kind.endswith(('mask-rcnn', 'mask2former'))}
 pytestmark = pytest.mark.usefixtures('in_mmdet')
 
 
@@ -46,13 +48,18 @@ def small(kind: str) -> Config:
     config = Config.fromfile(CONFIGS / f'{KINDS[kind]}.py')
     model = config.model
     model.backbone.vit.update(model_name='test_vit', pretrained=False, drop_path_rate=0.0)
-    if kind in ADAPTER:
+    if kind not in VITDET:
         model.backbone.update(deform_num_heads=4, conv_inplane=16)
+    if kind == 'mask2former':
+        shrink_queries(model)
+    elif kind in ADAPTER:
         necks = model.neck if isinstance(model.neck, list) else [model.neck]
         for neck in necks:
             neck.in_channels = [WIDTH] * len(neck.in_channels)
-    else:
+    if kind not in ADAPTER:
         model.data_preprocessor.pad_size_divisor = EDGE
+    if kind == 'mask2former':
+        return config
     if kind == 'dino-4scale':
         model.num_queries = 20
         model.test_cfg.max_per_img = 10
@@ -66,6 +73,14 @@ def small(kind: str) -> Config:
             stage.sampler.num = 16
         model.train_cfg.rpn_proposal.max_per_img = model.test_cfg.rpn.max_per_img = 16
     return config
+
+
+def shrink_queries(model: Any) -> None:
+    head = model.panoptic_head
+    head.update(in_channels=[WIDTH] * 4, num_queries=20)
+    head.pixel_decoder.encoder.num_layers = head.transformer_decoder.num_layers = 2
+    model.train_cfg.num_points = 256
+    model.test_cfg.max_per_image = 10
 
 
 def batch(with_masks: bool) -> dict[str, Any]:
@@ -96,7 +111,7 @@ def test_trains_and_predicts(kind: str) -> None:
     model = MODELS.build(config.model)
     model.init_weights()
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    with_masks = kind.endswith('mask-rcnn')
+    with_masks = kind in WITH_MASKS
     model.train()
     data = model.data_preprocessor(batch(with_masks), training=True)
     loss, logs = model.parse_losses(model(**data, mode='loss'))

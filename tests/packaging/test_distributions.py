@@ -75,6 +75,8 @@ def test_extras(wheel: Path) -> None:
     assert {'mmsegmentation', 'mmdet'}.isdisjoint(core)
     assert 'mmdet' not in requirements(wheel, 'seg')
     assert 'mmsegmentation' not in requirements(wheel, 'det')
+    assert 'peft' in requirements(wheel, 'peft')
+    assert 'peft' not in requirements(wheel, 'all'), 'it brings much with it'
 
 
 @pytest.mark.parametrize('extra', ['seg', 'det', 'all'])
@@ -90,7 +92,7 @@ def test_tested_versions_satisfy_what_is_asked_for(wheel: Path) -> None:
     pins = [Requirement(line) for line in lines if line and not line.startswith('#')]
     versions = {canonicalize_name(pin.name): pin for pin in pins}
     assert len(versions) == len(pins), 'a name twice'
-    for extra in ('', 'seg', 'det', 'all', 'dev'):
+    for extra in ('', 'seg', 'det', 'all', 'peft', 'dev'):
         for name, asked in requirements(wheel, extra).items():
             assert name in versions, f'{name} is asked for but has no tested version'
             for pin in versions[name].specifier:

@@ -7,9 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 from mmseg.evaluation import IoUMetric
-from mmseg.models import FCNHead, UPerHead
+from mmseg.models import FCNHead, Mask2FormerHead, UPerHead
 from torch import nn
 
 from vit_dense.segmentation import SegCheckHook
@@ -38,6 +39,33 @@ def uper(in_channels: list[int], **changes: Any) -> UPerHead:
 def fcn(in_channels: int, in_index: int = 2, **changes: Any) -> FCNHead:
     options = {'channels': 4, 'num_convs': 1, 'num_classes': 3}
     return FCNHead(in_channels=in_channels, in_index=in_index, **{**options, **changes})
+
+
+def mask2former(in_channels: list[int], weights: int = 4) -> Mask2FormerHead:
+    attention = {'embed_dims': 8, 'num_heads': 2, 'batch_first': True}
+    ffn = {'embed_dims': 8, 'feedforward_channels': 8}
+    encoder = {'self_attn_cfg': {**attention, 'num_levels': 3}, 'ffn_cfg': ffn}
+    decoder = {'self_attn_cfg': attention, 'cross_attn_cfg': attention, 'ffn_cfg': ffn}
+    options = {
+        'num_classes': 3,
+        'in_channels': in_channels,
+        'strides': [4, 8, 16, 32],
+        'feat_channels': 8,
+        'out_channels': 8,
+        'pixel_decoder': {
+            'type': 'mmdet.MSDeformAttnPixelDecoder',
+            'num_outs': 3,
+            'norm_cfg': {'type': 'GN', 'num_groups': 2},
+            'encoder': {'num_layers': 1, 'layer_cfg': encoder},
+            'positional_encoding': {'num_feats': 4},
+        },
+        'transformer_decoder': {'num_layers': 1, 'layer_cfg': decoder, 'return_intermediate': True},
+        'positional_encoding': {'num_feats': 4},
+        'loss_cls': {'type': 'mmdet.CrossEntropyLoss', 'class_weight': [1.0] * weights},
+        'loss_mask': {'type': 'mmdet.CrossEntropyLoss', 'use_sigmoid': True},
+        'loss_dice': {'type': 'mmdet.DiceLoss'},
+    }
+    return Mask2FormerHead(**ConfigDict(options))
 
 
 def runner(model: nn.Module, dataset: Any = None, metric: Any = None) -> SimpleNamespace:
@@ -84,6 +112,18 @@ def test_channels_of_the_auxiliary_heads() -> None:
 def test_map_that_does_not_exist() -> None:
     with pytest.raises(ValueError, match=r'auxiliary_head\.in_index=4.*makes 4'):
         SegCheckHook().before_run(runner(Segmentor(uper(CHANNELS), fcn(24, 4))))
+
+
+def test_mask2former_fits_in_channels_and_weighs_its_classes(dataset_config: Make) -> None:
+    SegCheckHook().before_run(runner(Segmentor(mask2former(CHANNELS))))
+    with pytest.raises(ValueError, match=r'set decode_head.in_channels=\[8, 16, 24, 32\]'):
+        SegCheckHook().before_run(runner(Segmentor(mask2former([8, 16, 24, 24]))))
+    with pytest.raises(ValueError, match=r'has 3 values for num_classes=3.*\* 3 \+ \[0.1\]'):
+        SegCheckHook().before_run(runner(Segmentor(mask2former(CHANNELS, weights=3))))
+    head = mask2former(CHANNELS)
+    head.num_classes = 7
+    with pytest.raises(ValueError, match=r'decode_head\.num_classes=7'):
+        SegCheckHook().before_train(runner(Segmentor(head), build(dataset_config())))
 
 
 def test_a_neck_or_a_foreign_backbone_is_left_alone() -> None:

@@ -1,13 +1,17 @@
 """What the tools call: from options to a runner, for segmentation and detection alike."""
 
 from .config import load_config
+from .convert import convert_checkpoint
 from .errors import run_cleanly
 from .evaluation import evaluate_model
+from .export import export_checkpoint
 from .options import run_tool, tool_parser
 from .training import train_model
 
 __all__ = [
+    'convert_checkpoint',
     'evaluate_model',
+    'export_checkpoint',
     'load_config',
     'run_cleanly',
     'run_tool',

@@ -1,5 +1,8 @@
 """timm models as backbones."""
 
+from .lora import LoRATimmViT
+from .plain_vit import PlainViT
+from .timm_pyramid import TimmPyramid
 from .timm_vit import TimmViT
 
-__all__ = ['TimmViT']
+__all__ = ['LoRATimmViT', 'PlainViT', 'TimmPyramid', 'TimmViT']

@@ -5,13 +5,14 @@ error of a loss, a device-side assertion, or no error and a wrong mIoU.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -47,7 +48,10 @@ class SegCheckHook(Hook):
         if channels is None or getattr(model, 'neck', None) is not None:
             return
         for name, head in iter_heads(model):
-            check_channels(name, head, list(channels))
+            if isinstance(head, Mask2FormerHead):
+                check_pixel_decoder(name, head, list(channels))
+            else:
+                check_channels(name, head, list(channels))
 
     def before_train(self, runner: Runner) -> None:
         """Compares the heads with the training data, and with what validation will use."""
@@ -92,13 +96,16 @@ class SegCheckHook(Hook):
                     )
 
 
-def iter_heads(model: nn.Module) -> Iterator[tuple[str, BaseDecodeHead]]:
+Head: TypeAlias = BaseDecodeHead | Mask2FormerHead
+
+
+def iter_heads(model: nn.Module) -> Iterator[tuple[str, Head]]:
     """Yields the config name and the module of each head; a cascade or a list has several."""
     for name in ('decode_head', 'auxiliary_head'):
         found = getattr(model, name, None)
         several = isinstance(found, nn.ModuleList)
         for index, head in enumerate(found if isinstance(found, nn.ModuleList) else [found]):
-            if isinstance(head, BaseDecodeHead):
+            if isinstance(head, Head):
                 yield f'{name}[{index}]' if several else name, head
 
 
@@ -125,7 +132,25 @@ def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> 
         )
 
 
-def check_classes(name: str, head: BaseDecodeHead, dataset: BaseSegDataset, split: str) -> None:
+def check_pixel_decoder(name: str, head: Mask2FormerHead, channels: Sequence[int]) -> None:
+    """Raises `ValueError` where a Mask2Former head expects other maps, or weighs other classes."""
+    decoder = head.pixel_decoder
+    layers = [*reversed(decoder.lateral_convs), *reversed(decoder.input_convs)]
+    wanted = [layer.conv.in_channels for layer in layers]
+    if wanted != list(channels):
+        raise ValueError(
+            f'{name}.in_channels={wanted} does not fit the backbone: set {name}.in_channels='
+            f'{list(channels)}, its out_channels.'
+        )
+    if len(head.class_weight) != head.num_classes + 1:
+        raise ValueError(
+            f'{name}.loss_cls.class_weight has {len(head.class_weight)} values for num_classes='
+            f'{head.num_classes}: give one for each class and one for "nothing", '
+            f'class_weight=[1.0] * {head.num_classes} + [0.1].'
+        )
+
+
+def check_classes(name: str, head: Head, dataset: BaseSegDataset, split: str) -> None:
     """Raises `ValueError` where head and data set differ in classes or in `ignore_index`."""
     classes = dataset.metainfo.get('classes') or ()
     if classes and head.num_classes != len(classes):

@@ -1,0 +1,33 @@
+"""ADE20K in crops of 518x518 px: 37 patches of 14, the grid that DINOv2 was trained on."""
+
+_base_ = './ade20k.py'
+
+crop_size = (518, 518)
+
+train_pipeline = [
+    *_base_.train_pipeline[:2],
+    dict(type='RandomResize', scale=(2072, 518), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    *_base_.train_pipeline[4:],
+]
+test_pipeline = [
+    _base_.test_pipeline[0],
+    dict(type='Resize', scale=(2072, 518), keep_ratio=True),
+    *_base_.test_pipeline[2:],
+]
+tta_pipeline = [
+    _base_.tta_pipeline[0],
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=(int(2072 * ratio), int(518 * ratio)), keep_ratio=True)
+                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+            ],
+            *_base_.tta_pipeline[1].transforms[1:],
+        ],
+    ),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,0 +1,20 @@
+"""The boosted probe of DINOv2: the last four blocks side by side, at a higher resolution.
+
+Its published figures are with test-time augmentation: `tools/test.py --tta`. 644 pixels are 46
+patches of 14, next to the protocol's 640.
+"""
+
+_base_ = [
+    '../_base_/models/linear_plain_vit.py',
+    '../_base_/datasets/ade20k_644.py',
+    '../_base_/schedules/adamw_40k.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size),
+    backbone=dict(num_maps=4),
+    decode_head=dict(in_channels=[768] * 4, in_index=[0, 1, 2, 3], num_classes=_base_.num_classes),
+    test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(429, 429)),
+)
+default_hooks = dict(checkpoint=dict(interval=_base_.train_cfg.val_interval))

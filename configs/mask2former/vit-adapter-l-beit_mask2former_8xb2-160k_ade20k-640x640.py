@@ -1,0 +1,49 @@
+"""ViT-Adapter-L on BEiT-L with Mask2Former, wide as its ViT: the published recipe.
+
+One thing is ours: images are normalised as for BEiT's own training, where the release has
+ImageNet's mean and standard deviation.
+"""
+
+_base_ = [
+    '../_base_/models/mask2former_vit_adapter.py',
+    '../_base_/datasets/ade20k_640.py',
+    '../_base_/schedules/adamw_160k.py',
+    '../_base_/default_runtime.py',
+]
+
+wide = dict(embed_dims=1024, num_heads=32)
+positions = dict(num_feats=512)
+model = dict(
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, size=_base_.crop_size),
+    backbone=dict(
+        vit=dict(model_name='beit_large_patch16_224.in22k_ft_in22k', grad_checkpointing=True),
+        deform_num_heads=16,
+    ),
+    decode_head=dict(
+        in_channels=[1024] * 4,
+        feat_channels=1024,
+        out_channels=1024,
+        num_classes=_base_.num_classes,
+        pixel_decoder=dict(
+            encoder=dict(
+                layer_cfg=dict(
+                    self_attn_cfg=wide,
+                    ffn_cfg=dict(embed_dims=1024, feedforward_channels=4096),
+                ),
+            ),
+            positional_encoding=positions,
+        ),
+        positional_encoding=positions,
+        transformer_decoder=dict(
+            layer_cfg=dict(
+                self_attn_cfg=wide,
+                cross_attn_cfg=wide,
+                ffn_cfg=dict(embed_dims=1024, feedforward_channels=4096),
+            ),
+        ),
+    ),
+    test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(426, 426)),
+)
+optim_wrapper = dict(
+    optimizer=dict(lr=2e-5, weight_decay=0.05), paramwise_cfg=dict(layer_decay_rate=0.9)
+)

@@ -1,0 +1,46 @@
+"""Mask2Former for instances on ViT-Adapter-S, 50 epochs of large-scale jitter.
+
+Rates, decay, clipping and schedule as published for Mask2Former on ResNet-50; a tenth of the rate
+goes to the pretrained ViT alone, not to the adapter, which starts from nothing.
+"""
+
+_base_ = [
+    '../_base_/models/mask2former_det_vit_adapter.py',
+    '../_base_/datasets/coco_instance_lsj.py',
+    '../_base_/schedules/det_adamw_lsj_100e.py',
+    '../_base_/det_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        vit=dict(model_name='deit_small_patch16_224.fb_in1k', drop_path_rate=0.2),
+        deform_num_heads=6,
+        deform_ratio=1.0,
+    ),
+    panoptic_head=dict(in_channels=[384] * 4),
+)
+train_dataloader = dict(batch_size=2)
+optim_wrapper = dict(
+    optimizer=dict(weight_decay=0.05),
+    clip_grad=dict(max_norm=0.01, norm_type=2),
+    paramwise_cfg=dict(
+        layer_decay_rate=1.0,
+        custom_keys={
+            'backbone.vit.': dict(lr_mult=0.1),
+            'query_embed': dict(decay_mult=0.0),
+            'query_feat': dict(decay_mult=0.0),
+            'panoptic_head.level_embed': dict(decay_mult=0.0),
+        },
+    ),
+)
+max_iters = 368750
+param_scheduler = [
+    dict(type='MultiStepLR', by_epoch=False, end=max_iters, milestones=[327778, 355092], gamma=0.1)
+]
+train_cfg = dict(max_iters=max_iters)
+auto_scale_lr = dict(base_batch_size=16)
+log_processor = dict(by_epoch=False)
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=_base_.train_cfg.val_interval),
+)

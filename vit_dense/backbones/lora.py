@@ -1,0 +1,171 @@
+"""LoRATimmViT: a TimmViT whose linear layers learn corrections of low rank, and nothing else.
+
+Source: LoRA (Hu et al. 2022): a layer computes `W x + (alpha / rank) B A x`, W rests, A and B
+learn; B starts at zero, so that the first forward is the pretrained ViT's. After training, the
+product is added to W (`merge_lora`, `tools/export_checkpoint.py`) and costs nothing any more.
+
+The layers are those of `peft`, an optional dependency, rather than a dozen lines of ours: it is
+the maintained implementation, whose names in checkpoints and whose merging others know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from .timm_vit import TimmViT
+
+
+@MODELS.register_module()
+class LoRATimmViT(TimmViT):
+    """A `TimmViT` to put in its place: `vit=dict(type='LoRATimmViT', model_name=..., rank=8)`."""
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        rank: int = 8,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        targets: Sequence[str] | None = None,
+        frozen_stages: int = 0,
+        **vit: Any,
+    ) -> None:
+        """
+        Args:
+            model_name: timm name.
+            rank: columns of B and rows of A.
+            alpha: the correction counts alpha / rank times.
+            dropout: share of the correction's inputs to drop in training.
+            targets: which linear layers of the blocks to correct, by the ends of their names, such
+                as ['qkv', 'attn.proj']; all by default.
+            frozen_stages: blocks without correction, counted from the input.
+            vit: further arguments of `TimmViT`.
+
+        Raises:
+            ImportError: `peft` is not installed.
+            ValueError: an argument out of range, a target that the blocks have not, or one that
+                timm's block does not call as a module and that could not be corrected.
+        """
+        super().__init__(model_name, frozen_stages=frozen_stages, **vit)
+        if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
+            raise ValueError(
+                f'rank={rank}, alpha={alpha}, dropout={dropout}: give a rank >= 1, an alpha > 0 '
+                'and a dropout in [0, 1)'
+            )
+        if not 0 <= frozen_stages < self.depth:
+            raise ValueError(
+                f'frozen_stages={frozen_stages}: with LoRA, embeddings always rest, and 0 to '
+                f'{self.depth - 1} blocks of {model_name!r} can; without any correction take '
+                f"type='TimmViT', frozen_stages={self.depth}"
+            )
+        names = self._find_targets(targets)
+        peft = _import_peft()
+        config = peft.LoraConfig(
+            r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names
+        )
+        peft.inject_adapter_in_model(config, self.model)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_('.lora_' in name)
+        self.train(self.training)
+
+    def _find_targets(self, targets: Sequence[str] | None) -> list[str]:
+        """Full names of the linear layers to correct."""
+        start = self.frozen_stages
+        known = [
+            (f'blocks.{index}.{name}', module)
+            for index in range(start, self.depth)
+            for name, module in self.model.blocks[index].named_modules()
+            if isinstance(module, nn.Linear)
+        ]
+        ends = sorted({name.split('.', 2)[2] for name, _ in known})
+        wanted = ends if targets is None else list(targets)
+        unknown = [one for one in wanted if not any(_ends(name, one) for name in ends)]
+        if unknown or not wanted:
+            raise ValueError(
+                f'targets={targets}: the linear layers in the blocks of {self.model_name!r} are '
+                f'{ends}; name some of them, or leave targets out for all'
+            )
+        chosen = [name for name, _ in known if any(_ends(name, one) for one in wanted)]
+        called = self._called_in_block(start)
+        if bypassed := sorted({name.split('.', 2)[2] for name in chosen} - called):
+            usable = [name for name in ends if name in called]
+            raise ValueError(
+                f'{self.model_name!r} uses the weights of {bypassed} without calling the layer, '
+                f'where a correction would have no effect: set targets={usable}'
+            )
+        return chosen
+
+    def _called_in_block(self, index: int) -> set[str]:
+        """Names of the linear layers that block `index` calls, found by running it once."""
+        called: set[str] = set()
+        block = self.model.blocks[index]
+        handles = [
+            module.register_forward_hook(lambda *_, name=name: called.add(name))
+            for name, module in block.named_modules()
+            if isinstance(module, nn.Linear)
+        ]
+        like = next(self.model.parameters())
+        edge = 2 * self.patch_size
+        with torch.no_grad():
+            tokens, context = self.embed(like.new_zeros(1, self.in_chans, edge, edge))
+            self.run_blocks(tokens, context, index, index + 1)
+        for handle in handles:
+            handle.remove()
+        return called
+
+    def _corrected(self) -> Iterator[tuple[nn.Module, str, Any]]:
+        """Parent, attribute name and layer of every correction."""
+        layers = [
+            (name, module)
+            for name, module in self.model.named_modules()
+            if hasattr(module, 'lora_A') and hasattr(module, 'base_layer')
+        ]
+        for name, module in layers:
+            parent, _, attribute = name.rpartition('.')
+            yield self.model.get_submodule(parent), attribute, module
+
+    def init_weights(self) -> None:
+        """Loads the ViT's weights; files know nothing of corrections, so these step aside."""
+        corrected = list(self._corrected())
+        for parent, attribute, layer in corrected:
+            setattr(parent, attribute, layer.base_layer)
+        try:
+            super().init_weights()
+        finally:
+            for parent, attribute, layer in corrected:
+                setattr(parent, attribute, layer)
+
+    def merge_lora(self) -> int:
+        """Adds the corrections to the weights; parameter names are a plain `TimmViT`'s then.
+
+        Returns:
+            How many layers were corrected.
+
+        Raises:
+            ValueError: a weight would not be finite.
+        """
+        corrected = list(self._corrected())
+        for parent, attribute, layer in corrected:
+            layer.merge(safe_merge=True)
+            setattr(parent, attribute, layer.base_layer)
+        return len(corrected)
+
+
+def _ends(name: str, end: str) -> bool:
+    return name == end or name.endswith(f'.{end}')
+
+
+def _import_peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError(
+            'LoRATimmViT needs the package peft (or one that peft needs): '
+            'run pip install "vit_dense[peft]"'
+        ) from error
+    return peft

@@ -1,0 +1,77 @@
+"""LinearHead: a batch norm and a 1x1 convolution, the protocol that compares frozen backbones.
+
+Source: DINOv2 (Oquab et al. 2023), section 7.4. Of mmseg's heads, FCNHead without convolutions
+comes nearest, but has no norm, and features of frozen ViTs differ in scale by channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.registry import MODELS
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor
+
+from ..layers import TolerantBatchNorm2d
+
+
+@MODELS.register_module()
+class LinearHead(BaseDecodeHead):
+    """Class scores as a linear function of the features.
+
+    One map, or several side by side, resized to the first one's size. At test time the norm has
+    fixed statistics, so that the whole head is one linear layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        *,
+        num_classes: int,
+        in_index: int | Sequence[int] = -1,
+        dropout_ratio: float = 0.0,
+        loss_decode: dict[str, Any] | list[dict[str, Any]] | None = None,
+        ignore_index: int = 255,
+        align_corners: bool = False,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        Args:
+            in_channels: channels of the map, or of each of several maps.
+            num_classes: classes to tell apart.
+            in_index: number of the backbone's map; one for each of several.
+            dropout_ratio: share of channels to drop in training; the protocol drops none.
+            loss_decode: mmseg's; cross entropy by default.
+            ignore_index: label of pixels that do not count.
+            align_corners: mmseg's, of resizing.
+            init_cfg: mmengine's; a normal distribution of 0.01 for the layer by default.
+
+        Raises:
+            ValueError: `in_channels` and `in_index` name different numbers of maps.
+        """
+        several = not isinstance(in_channels, int)
+        numbers = [in_index] if isinstance(in_index, int) else list(in_index)
+        channels = list(in_channels) if isinstance(in_channels, Sequence) else [in_channels]
+        if isinstance(in_index, int) == several or len(numbers) != len(channels):
+            raise ValueError(
+                f'LinearHead got in_channels={in_channels} and in_index={in_index}: give one '
+                'number in both for one map, or two lists of the same length'
+            )
+        super().__init__(
+            in_channels=channels if several else channels[0],
+            channels=sum(channels),
+            num_classes=num_classes,
+            in_index=numbers if several else numbers[0],
+            input_transform='resize_concat' if several else None,
+            dropout_ratio=dropout_ratio,
+            loss_decode=loss_decode or {'type': 'CrossEntropyLoss', 'use_sigmoid': False},
+            ignore_index=ignore_index,
+            align_corners=align_corners,
+            init_cfg=init_cfg or {'type': 'Normal', 'std': 0.01, 'override': {'name': 'conv_seg'}},
+        )
+        self.norm = TolerantBatchNorm2d(self.channels)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The backbone's maps -> scores (B, num_classes, h, w) at the (first) map's size."""
+        return self.cls_seg(self.norm(self._transform_inputs(inputs)))
