@@ -2,8 +2,8 @@
 
     python tools/train.py configs/vit_atss_bccd.py
 
-From random weights, one process, four crops of 240x240 a step: about an hour of one core. To start
-from timm's weights, remove `depth` and set `pretrained=True`.
+From random weights, one process, four crops of 240x240 a step: an hour and a half of one core. To
+start from timm's weights, remove `depth` and set `pretrained=True`.
 """
 
 _base_ = [

@@ -2,7 +2,8 @@
 
 The folder holds images in `train/` and `val/`, and `annotations/{train,val}.json`; `classes` are
 the names of the files' categories, in the files' order.
-From another project, inherit with `_base_ = 'vit_dense::vit_maskrcnn_coco.py'`.
+Without masks start from `vit_atss_custom.py`. In a folder of your own, inherit with
+`_base_ = 'vit_dense::vit_maskrcnn_coco.py'`.
 """
 
 _base_ = './vit_maskrcnn_coco.py'

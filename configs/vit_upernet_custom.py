@@ -2,7 +2,7 @@
 
 The folder holds `images/{training,validation}/*.jpg` and `annotations/{training,validation}/*.png`;
 a mask's pixels are class numbers from 0 in the order of `classes`, and 255 where they do not count.
-From another project, inherit with `_base_ = 'vit_dense::vit_upernet_ade20k.py'`.
+In a folder of your own, inherit with `_base_ = 'vit_dense::vit_upernet_ade20k.py'`.
 """
 
 _base_ = './vit_upernet_ade20k.py'

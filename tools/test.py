@@ -36,7 +36,8 @@ def evaluate(config: Config, args: Namespace) -> None:
         wait_time=args.wait_time,
         tta=args.tta,
     )
-    print('  '.join(f'{name} {value:.5g}' for name, value in metrics.items()))
+    figures = '  '.join(f'{name} {value:.5g}' for name, value in metrics.items())
+    print(figures or 'No figures: the model predicted nothing that the metric could measure.')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """A user's mistake ends in its message; other errors keep their stack."""
 
 import pytest
+from mmengine.registry import MODELS
 
 from vit_dense.apis import run_cleanly, training
 from vit_dense.apis.errors import user_message
@@ -36,3 +37,13 @@ def test_errors_of_data_loader_workers_are_read() -> None:
     )
     assert user_message(ValueError(text)) == 'The mask a.png holds 7.\nTwo.'
     assert user_message(ValueError(text.replace(source, 'other.py'))) is None
+
+
+def test_a_misspelt_argument_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
+    config = {'type': 'TimmViT', 'model_name': 'test_vit', 'drop_pathrate': 0.1}
+    assert run_cleanly(lambda: MODELS.build(config)) == 2
+    text = capfd.readouterr().err
+    assert "TimmViT has no argument 'drop_pathrate'. Did you mean drop_path_rate" in text
+    # Not from a config: a mistake in code, whose stack is of use.
+    with pytest.raises(TypeError, match='unexpected keyword'):
+        run_cleanly(lambda: DemoSpec(size=1))  # type: ignore[call-arg]

@@ -17,6 +17,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     seen: list[Config] = []
 
     class Runner:
+        """Notes its config and does nothing."""
+
         def train(self) -> None:
             """Does nothing."""
 
@@ -56,6 +58,20 @@ def test_cfg_options_and_launcher_reach_the_config(tmp_path: Path) -> None:
     assert config.launcher == 'pytorch'
 
 
+def test_options_that_no_config_has(tmp_path: Path) -> None:
+    path = write(tmp_path / 'a.py', 'train_dataloader = dict(batch_size=1)')
+    with pytest.raises(ValueError, match=r"no 'train_dataloder'. Did you mean train_dataloader"):
+        load_config(path, cfg_options={'train_dataloder.batch_size': 2})
+    config = load_config(path, cfg_options={'randomness.seed': 3, 'custom_hooks': []})
+    assert config.randomness == {'seed': 3}, 'what the runner takes, though the file has it not'
+
+
+def test_a_base_that_does_not_exist(tmp_path: Path) -> None:
+    path = write(tmp_path / 'a.py', "_base_ = './vit_maskrcnn_coco.py'")
+    with pytest.raises(ValueError, match=r"vit_maskrcnn_coco\.py.*'vit_dense::NAME'"):
+        load_config(path)
+
+
 def test_a_tool_gets_its_config_and_its_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +109,7 @@ def test_missing_config_names_its_neighbours(tmp_path: Path) -> None:
 
 def test_resume(built: list[Config], tmp_path: Path) -> None:
     checkpoint = write(tmp_path / 'iter_4.pth', '')
-    training.train_model(Config({'load_from': 'other'}), resume='auto')
+    training.train_model(Config({'load_from': 'other', 'work_dir': 'new'}), resume='auto')
     training.train_model(Config(), resume=checkpoint)
     training.train_model(Config({'resume': False, 'load_from': 'kept'}))
     assert [(one.resume, one.load_from) for one in built] == [

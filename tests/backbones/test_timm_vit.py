@@ -10,6 +10,7 @@ from families import SMALL, every_family, every_windowed_family, small_kwargs
 
 from vit_dense.backbones import TimmViT
 from vit_dense.backbones.families import TokenContext
+from vit_dense.backbones.windows import active_drop_paths, run_dropping
 
 OWN_SIZE = ('beit', 'vit_relpos', 'vit_srelpos', 'cait')
 ANY_SIZE = ('samvit', 'xcit', 'naflexvit', 'vit_tiny_r_s16')
@@ -193,15 +194,49 @@ def test_global_blocks_default_to_the_ends_of_quarters():
     assert deep.global_blocks == (5, 11, 17, 23)
 
 
-def test_checkpointing_changes_no_gradient():
+@pytest.mark.parametrize('drop_path_rate', [0.0, 0.7])
+def test_checkpointing_changes_no_gradient(drop_path_rate):
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        vit = TimmViT('test_vit', grad_checkpointing=checkpointing, window_size=3).train()
+        vit = TimmViT(
+            'test_vit',
+            grad_checkpointing=checkpointing,
+            window_size=3,
+            drop_path_rate=drop_path_rate,
+        ).train()
         tokens, context = vit.embed(torch.randn(1, 3, 64, 96))
         vit.run_blocks(tokens, context, 0, 6).square().sum().backward()
         gradients.append({n: p.grad for n, p in vit.named_parameters()})
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_drop_path_skips_a_block_for_whole_images():
+    torch.manual_seed(0)
+    vit = build('test_vit', window_size=3, global_blocks=(), drop_path_rate=0.5).train()
+    tokens, context = vit.embed(torch.randn(32, 3, 112, 80))  # a grid of 7x5: four tiles
+    with torch.no_grad():
+        changed = (vit.run_blocks(tokens, context, 3, 4) != tokens).any(-1)
+    patches = changed[:, vit.num_prefix_tokens :]
+    assert (patches.all(1) | ~patches.any(1)).all()
+    # Attention and MLP are both dropped for a quarter of the images.
+    assert 1 <= int((~patches.any(1)).sum()) <= 16
+    assert all(path.keep is None for path in active_drop_paths(vit.model.blocks[3]))
+
+
+def test_drop_path_does_as_it_is_told():
+    vit = build('test_vit', window_size=3, global_blocks=(), drop_path_rate=0.5)
+    block = vit.model.blocks[3]
+    tokens = torch.randn(2, 5, vit.embed_dim)
+    paths = active_drop_paths(block.train())
+    assert [path.drop_prob for path in paths] == pytest.approx([0.5, 0.5])
+    keeps = [torch.ones(2, 1, 1)] * 2
+    expected = block.eval()(tokens)
+    torch.testing.assert_close(run_dropping(block.train(), tokens, *keeps), expected)
+    torch.manual_seed(0)
+    drawn = paths[0].draw(1000, tokens)
+    assert set(drawn.flatten().tolist()) == {0.0, 2.0}
+    assert drawn.mean() == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize('stages', [-1, 0, 2, 6])

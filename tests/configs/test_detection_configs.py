@@ -22,11 +22,11 @@ pytestmark = pytest.mark.usefixtures('in_mmdet')
 
 def test_what_must_exist() -> None:
     names = {name_of(path) for path in DETECTION}
-    assert {'vit_maskrcnn_coco', 'vit_maskrcnn_custom'} <= names
+    assert {'vit_maskrcnn_coco', 'vit_maskrcnn_custom', 'vit_atss_custom'} <= names
     recipes = [f'{size}-deit_mask-rcnn_8xb2-{times}' for size in 'tsb' for times in ('1x', '3x')]
     recipes += [f'l-augreg_mask-rcnn_8xb2-{times}' for times in ('1x', '3x')]
-    recipes += [f'{size}-augreg_mask-rcnn_8xb2-3x' for size in 'tsb']
-    recipes += [f'{size}-dinov2_mask-rcnn_8xb2-3x' for size in 'sbl']
+    recipes += [f'{size}-augreg_mask-rcnn_8xb2-{times}' for size in 'tsb' for times in ('1x', '3x')]
+    recipes += [f'{size}-dinov2_mask-rcnn_8xb2-{times}' for size in 'sbl' for times in ('1x', '3x')]
     recipes += [f'{size}-deit_cascade-mask-rcnn_8xb2-3x' for size in 'sb']
     recipes += [f's-deit_{head}_8xb2-1x' for head in ('faster-rcnn', 'retinanet')]
     recipes += ['s-deit_atss_8xb2-3x', 's-deit_dino-4scale_8xb2-12e']
@@ -138,12 +138,13 @@ def test_tta_has_the_scale_of_the_plain_test() -> None:
             assert plain in scales, path
 
 
-def test_own_data_set_needs_one_list_of_classes() -> None:
-    text = (CONFIGS / 'vit_maskrcnn_custom.py').read_text()
+@pytest.mark.parametrize('name', ['vit_maskrcnn_custom', 'vit_atss_custom'])
+def test_own_data_set_needs_one_list_of_classes(name: str) -> None:
+    text = (CONFIGS / f'{name}.py').read_text()
     assert text.count('classes = (') == 1
     classes = ('a', 'b', 'c', 'd', 'e')
     text = re.sub(r'classes = \(.*\)', f'classes = {classes}', text)
-    text = text.replace("'./vit_maskrcnn_coco.py'", "'vit_dense::vit_maskrcnn_coco.py'")
+    text = text.replace("_base_ = './", "_base_ = 'vit_dense::")
     config = Config.fromstring(text, '.py')
     assert set(dict(iter_heads(build(config))).values()) == {len(classes)}
     for split in ('train', 'val', 'test'):

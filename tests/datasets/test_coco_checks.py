@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from coco_files import CLASSES, sound, write, write_images
+from PIL import Image
 
 from vit_dense.datasets.coco_checks import (
     check_categories,
@@ -27,12 +28,18 @@ def read(path: str, **changes: Any) -> Content:
     return read_annotations(path, **{**options, **changes})
 
 
+def spoil(**changes: Any) -> Content:
+    content = sound()
+    content['annotations'][0].update(changes)
+    return content
+
+
 def test_a_sound_file_passes_all(tmp_path: Path) -> None:
     path, images = write(tmp_path, sound()), write_images(tmp_path)
     content = read(path)
     assert content == sound()
     check_categories(path, content, CLASSES, allow_others=False)
-    assert describe_bad_boxes(path, content) is None
+    assert describe_bad_boxes(path, content, CLASSES) is None
     check_has_masks(path, content)
     check_images(path, content, images)
 
@@ -118,6 +125,40 @@ def test_annotation_of_an_unlisted_image(tmp_path: Path) -> None:
         read(write(tmp_path, content))
 
 
+@pytest.mark.parametrize('box', [None, [1, 2, 3], ['1', '2', '3', '4'], [1, 2, float('nan'), 4]])
+def test_box_that_is_no_box(tmp_path: Path, box: Any) -> None:
+    with pytest.raises(ValueError, match=r'annotation 1 has bbox=.*A box is four numbers'):
+        read(write(tmp_path, spoil(bbox=box)))
+
+
+@pytest.mark.parametrize('key', ['images', 'annotations', 'categories'])
+def test_entry_that_is_no_object(tmp_path: Path, key: str) -> None:
+    content = sound()
+    content[key][1] = 'a.png'
+    with pytest.raises(ValueError, match=f"an entry of '{key}' is no object: 'a.png'"):
+        read(write(tmp_path, content))
+
+
+def test_category_numbers_that_start_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'category_id 0, which the file does not .* lists 3, 7'):
+        read(write(tmp_path, spoil(category_id=0)))
+
+
+def test_annotations_of_test_images_are_checked_where_there_are_some(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='A box is four numbers'):
+        read(write(tmp_path, spoil(bbox=None)), annotated=False)
+    content = {**sound(), 'annotations': []}
+    assert read(write(tmp_path, content), annotated=False) == content
+
+
+def test_crowds_alone(tmp_path: Path) -> None:
+    content = sound()
+    for one in content['annotations']:
+        one['iscrowd'] = 1
+    with pytest.raises(ValueError, match='all annotations are marked iscrowd'):
+        read(write(tmp_path, content))
+
+
 def categories(classes: tuple[str, ...], content: Content, *, allow_others: bool = False) -> str:
     with pytest.raises(ValueError, match='categories in the file') as error:
         check_categories('train.json', content, classes, allow_others=allow_others)
@@ -156,12 +197,6 @@ def test_two_categories_of_one_name() -> None:
     assert "several categories called 'cat'" in categories(CLASSES, content)
 
 
-def spoil(**changes: Any) -> Content:
-    content = sound()
-    content['annotations'][0].update(changes)
-    return content
-
-
 @pytest.mark.parametrize(
     ('content', 'problem'),
     [
@@ -174,25 +209,25 @@ def spoil(**changes: Any) -> Content:
     ],
 )
 def test_bad_boxes(content: Content, problem: str) -> None:
-    message = describe_bad_boxes('train.json', content)
+    message = describe_bad_boxes('train.json', content, CLASSES)
     assert message is not None
     assert problem in message
     assert "bad_boxes='skip'" in message
 
 
 def test_a_pixel_beyond_the_border_is_rounding() -> None:
-    assert describe_bad_boxes('train.json', spoil(bbox=[-0.5, 0, 48.9, 40.7])) is None
+    assert describe_bad_boxes('train.json', spoil(bbox=[-0.5, 0, 48.9, 40.7]), CLASSES) is None
 
 
 def test_shares_instead_of_pixels() -> None:
     content = sound()
     for one in content['annotations']:
         one['bbox'] = [0.1, 0.2, 0.5, 0.3]
-    assert 'not shares of the image' in str(describe_bad_boxes('train.json', content))
+    assert 'not shares of the image' in str(describe_bad_boxes('train.json', content, CLASSES))
 
 
 def test_corners_instead_of_sizes() -> None:
-    message = describe_bad_boxes('train.json', spoil(bbox=[30, 25, 46, 38]))
+    message = describe_bad_boxes('train.json', spoil(bbox=[30, 25, 46, 38]), CLASSES)
     assert 'Read as corners' in str(message)
 
 
@@ -201,14 +236,21 @@ def test_many_bad_boxes_are_counted() -> None:
     content['annotations'] = [
         {**content['annotations'][0], 'id': n, 'bbox': [1, 1, 0, 0]} for n in range(9)
     ]
-    message = str(describe_bad_boxes('train.json', content))
+    message = str(describe_bad_boxes('train.json', content, CLASSES))
     assert 'and 4 more without area' in message
     assert message.count('bbox=') == 5
 
 
-def test_annotations_without_masks() -> None:
-    with pytest.raises(ValueError, match=r'1 of 2 annotations .* have no segmentation'):
-        check_has_masks('train.json', spoil(segmentation=[]))
+@pytest.mark.parametrize('unused', [{'ignore': 1}, {'category_id': 9}])
+def test_boxes_that_training_leaves_out_anyway(unused: dict[str, int]) -> None:
+    assert describe_bad_boxes('train.json', spoil(bbox=[1, 1, 0, 0], **unused), CLASSES) is None
+
+
+@pytest.mark.parametrize('mask', [[], [[]], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], {}, None])
+def test_annotations_without_masks(mask: Any) -> None:
+    with pytest.raises(ValueError, match=r'1 of 2 annotations .* no usable segm.*vit_atss_custom'):
+        check_has_masks('train.json', spoil(segmentation=mask))
+    check_has_masks('train.json', spoil(segmentation={'counts': 'abc', 'size': [4, 4]}))
 
 
 def test_missing_images(tmp_path: Path) -> None:
@@ -226,10 +268,24 @@ def test_image_of_another_size(tmp_path: Path) -> None:
     check_images('train.json', sound(), folder, limit=1)
 
 
+def test_a_turned_photo_has_the_size_that_loading_gives(tmp_path: Path) -> None:
+    folder, upright = write_images(tmp_path), sound()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held upright: a quarter turn
+    path = tmp_path / 'images' / 'b.jpg'
+    Image.new('RGB', (48, 40)).save(path, exif=exif)
+    assert cv2.imread(str(path)).shape[:2] == (48, 40)
+    upright['images'][1].update(file_name='b.jpg', width=40, height=48)
+    check_images('train.json', upright, folder)
+    upright['images'][1].update(width=48, height=40)
+    with pytest.raises(ValueError, match='40x48 pixels'):
+        check_images('train.json', upright, folder)
+
+
 @pytest.mark.parametrize('make', [sound, lambda: json.loads(json.dumps(sound()))])
 def test_the_file_is_not_changed_by_looking(make: Callable[[], Content]) -> None:
     content = make()
-    describe_bad_boxes('train.json', content)
+    describe_bad_boxes('train.json', content, CLASSES)
     check_categories('train.json', content, CLASSES, allow_others=False)
     assert content == sound()
     assert re.fullmatch(r'[ab]\.png', content['images'][0]['file_name'])

@@ -124,3 +124,8 @@ def test_demo_dataset_writes_itself(
     assert len(dataset[0]['data_samples'].gt_instances) > 0
     with pytest.raises(ValueError, match='needs data_root'):
         build({'type': 'DemoDetDataset', 'data_root': None, 'ann_file': 'x.json'})
+
+
+def test_nothing_left_to_train_on(dataset_config: Make, build: Build) -> None:
+    with pytest.raises(ValueError, match=r'none of its 2 images passes.*2 have a side under 64 px'):
+        build(dataset_config(filter_cfg={'min_size': 64}))

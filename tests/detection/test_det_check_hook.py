@@ -14,7 +14,8 @@ from mmdet.models import FPN, ChannelMapper, RPNHead, Shared2FCBBoxHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import nn
 
-from vit_dense.detection import DetCheckHook, SingleRoIExtractorFP32
+from vit_dense.detection import DetCheckHook, RPNHeadFP32, SingleRoIExtractorFP32
+from vit_dense.detection.check_hook import check_metric, iter_heads
 from vit_dense.segmentation import CheckedSegDataset, SegCheckHook
 
 Make = Callable[..., dict[str, Any]]
@@ -129,8 +130,10 @@ def test_data_of_the_other_task(dataset_config: Make, build: Build, tmp_path: Pa
 def test_positions_that_bfloat16_would_round(dataset_config: Make, build: Build) -> None:
     layer = {'type': 'RoIAlign', 'output_size': 2}
     dataset, told = build(dataset_config()), []
-    for kind, count in ((SingleRoIExtractor, 2), (SingleRoIExtractorFP32, 1)):
+    ours, theirs = (SingleRoIExtractorFP32, RPNHeadFP32), (SingleRoIExtractor, RPNHead)
+    for (kind, proposals), count in ((theirs, 3), (ours, 1)):
         model = Detector()
+        model.rpn_head = proposals(in_channels=8, feat_channels=8)
         model.roi_head.extractor = kind(layer, out_channels=8, featmap_strides=[4])
         model.encoder = MultiScaleDeformableAttention(embed_dims=8, num_heads=2)
         state = runner(model, dataset)
@@ -141,3 +144,22 @@ def test_positions_that_bfloat16_would_round(dataset_config: Make, build: Build)
             DetCheckHook().before_train(state)
             assert len(told) == (count if dtype == torch.bfloat16 else 0)
     assert 'float16' in told[0]
+
+
+def test_parts_with_classes_of_their_own() -> None:
+    model = Detector()
+    model.roi_head.semantic_head = nn.Module()
+    model.roi_head.semantic_head.num_classes = 183
+    model.backbone.num_classes = -1
+    model.rpn_head = nn.Module()
+    model.rpn_head.num_classes = 5
+    assert all(name.startswith('roi_head.bbox_head') for name, _ in iter_heads(model))
+
+
+def test_metric_without_truth(dataset_config: Make, build: Build, tmp_path: Path) -> None:
+    path = write(tmp_path, {**sound(), 'annotations': []}, 'empty.json')
+    dataset = build(dataset_config(ann_file=path, test_mode=True))
+    with pytest.raises(ValueError, match=r'validation evaluator has no annotations.*format_only'):
+        check_metric(CocoMetric(ann_file=path), dataset, 'validation')
+    metric = CocoMetric(ann_file=path, format_only=True, outfile_prefix=str(tmp_path / 'out'))
+    check_metric(metric, dataset, 'validation')

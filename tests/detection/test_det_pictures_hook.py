@@ -102,3 +102,16 @@ def test_classes_without_palette_get_colours_of_their_own(
 def test_score_out_of_range(score: float) -> None:
     with pytest.raises(ValueError, match=f'score={score}'):
         DetPicturesHook(score=score)
+
+
+def test_pictures_of_one_name_from_several_folders(runner: SimpleNamespace, tmp_path: Path) -> None:
+    hook = DetPicturesHook(count=None)
+    for name in ('one', 'two', 'one'):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        sample = predict(runner.test_dataloader.dataset[0]['data_samples'])
+        (folder / 'a.png').write_bytes(Path(sample.img_path).read_bytes())
+        sample.set_metainfo({'img_path': str(folder / 'a.png')})
+        hook.after_test_iter(runner, 0, None, [sample])
+    written = Path(runner.work_dir) / 'pictures' / 'test'
+    assert sorted(one.name for one in written.iterdir()) == ['a.png', 'a_2.png']

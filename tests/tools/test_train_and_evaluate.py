@@ -109,7 +109,7 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained: Path) 
     """Loss and weights, to the last bit; dropout aside, whose random state no checkpoint holds."""
     options = ['--seed', 0, '--deterministic', '--cfg-options', 'train_cfg.max_iters=4']
     options += ['default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1']
-    options += ['train_cfg.val_interval=4', 'max_iters=4']
+    options += ['train_cfg.val_interval=4']
     options += [f'model.{head}.dropout_ratio=0' for head in ('decode_head', 'auxiliary_head')]
 
     whole, halves = trained / 'whole', trained / 'halves'

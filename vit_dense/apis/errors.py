@@ -1,6 +1,9 @@
 """A user's mistake ends in its message, not in forty lines of somebody else's stack."""
 
+import difflib
+import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,14 +14,17 @@ _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader hand over their error as text, the stack included.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
+# mmengine's function that calls what a config names.
+_BUILDER = 'build_from_cfg'
 
 
 def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
     """Runs `work` and returns a process exit code.
 
     The house rule is that a user's mistake raises `ValueError` with all that is needed to correct
-    it. Such errors, raised by this package's own code, are written to stderr as they are; anything
-    else, and everything with `debug` or the environment variable VIT_DENSE_DEBUG, keeps its stack.
+    it. Such errors, raised by this package's own code, are written to stderr as they are, and so is
+    a misspelt argument in a config, whoever met it; anything else, and everything with `debug` or
+    the environment variable VIT_DENSE_DEBUG, keeps its stack.
 
     Args:
         work: What to do.
@@ -32,7 +38,7 @@ def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
         return 0
     try:
         work()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, TypeError) as error:
         message = user_message(error)
         if message is None:
             raise
@@ -42,11 +48,36 @@ def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
 
 
 def user_message(error: Exception) -> str | None:
-    """Returns the message if the package's own code raised `error`, else None."""
+    """Returns what to tell the user about `error`, or None if it is not known to be theirs."""
     text = str(error)
+    if isinstance(error, TypeError):
+        return _misspelt_argument(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
         return text.rsplit('\nValueError: ', 1)[-1].strip()
     frames = traceback.extract_tb(error.__traceback__)
     if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
         return text
     return None
+
+
+def _misspelt_argument(error: TypeError) -> str | None:
+    """Names the class that a config asked for, and the nearest of its arguments."""
+    found = re.search(r"__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    built = [one.f_locals.get('obj_cls') for one in frames if one.f_code.co_name == _BUILDER]
+    kinds = [kind for kind in built if inspect.isclass(kind)]
+    if found is None or not kinds:
+        return None
+    given, kind = found[1], kinds[-1]
+    taken = {
+        name
+        for parent in kind.__mro__
+        for name, parameter in inspect.signature(parent.__init__).parameters.items()  # type: ignore[misc]
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    } - {'self'}
+    close = difflib.get_close_matches(given, sorted(taken), n=2)
+    hint = f' Did you mean {" or ".join(close)}?' if close else ''
+    return (
+        f'{kind.__name__} has no argument {given!r}.{hint} It takes {", ".join(sorted(taken))}. '
+        'Correct the name in the config.'
+    )

@@ -1,9 +1,11 @@
 """Training from a config and the options that OpenMMLab users know."""
 
+import logging
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from .config import build_runner, require_file
@@ -51,6 +53,12 @@ def train_model(
     if config.get('resume') and (config.get('load_from') or _latest(config)):
         _skip_pretrained(config)
     runner = build_runner(config)
+    if resume == 'auto' and _latest(config) is None:
+        print_log(
+            f'--resume: no checkpoint in {config.work_dir}. Training starts from the beginning.',
+            logger='current',
+            level=logging.WARNING,
+        )
     runner.train()
     return runner
 

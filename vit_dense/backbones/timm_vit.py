@@ -8,6 +8,7 @@ SwiGLU and RoPE; running them in chunks equals timm's `forward_intermediates` bi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..layers import tokens_to_map
 from .families import TokenContext, drop_unused, find_family, layer_ids
 from .released import released_family
 from .weights import check_options, timm_weights
-from .windows import WindowPartition
+from .windows import WindowPartition, active_drop_paths, own_drop_paths, run_dropping
 
 # Arguments of timm's models that are not the user's to set.
 _RESERVED = {
@@ -111,6 +112,7 @@ class TimmViT(nn.Module):
         self.model = self._build()
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
+        own_drop_paths(self.model.blocks)
         drop_unused(self.model, final_norm=final_norm)
 
         self.embed_dim: int = self.model.embed_dim
@@ -206,18 +208,25 @@ class TimmViT(nn.Module):
             kwargs = self.family.block_kwargs(self.model, context, index, None)
             return self._run_whole(tokens, index, kwargs)
         windows = WindowPartition(context.grid, self.window_size, self.num_prefix_tokens)
+        images = len(tokens)
+        # Stochastic depth skips a block for an image, not for some of its windows.
+        keeps = [one.draw(images, tokens) for one in active_drop_paths(self.model.blocks[index])]
         parts = []
         for tile, part in zip(windows.tiles, windows.split(tokens), strict=True):
             kwargs = self.family.block_kwargs(self.model, context, index, tile)
-            parts.append(self._run_whole(part, index, kwargs))
+            per_window = [keep.repeat_interleave(len(part) // images, dim=0) for keep in keeps]
+            parts.append(self._run_whole(part, index, kwargs, *per_window))
         return windows.merge(parts)
 
-    def _run_whole(self, tokens: Tensor, index: int, kwargs: dict[str, Any]) -> Tensor:
-        """One block on tokens that all see each other."""
+    def _run_whole(
+        self, tokens: Tensor, index: int, kwargs: dict[str, Any], *keeps: Tensor
+    ) -> Tensor:
+        """One block on tokens that all see each other; `keeps` as in `run_dropping`."""
         block = self.model.blocks[index]
+        run = partial(run_dropping, block) if keeps else block
         if self.grad_checkpointing and self.training and _builds_graph(block, tokens):
-            return run_checkpointed(block, tokens, **kwargs)
-        return block(tokens, **kwargs)
+            return run_checkpointed(run, tokens, *keeps, **kwargs)
+        return run(tokens, *keeps, **kwargs)
 
     def to_map(self, tokens: Tensor, context: TokenContext, *, final: bool = False) -> Tensor:
         """Patch tokens as a map (B, C, h, w); `final` applies the final norm, where it is kept."""

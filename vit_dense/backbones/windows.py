@@ -3,18 +3,21 @@
 timm's blocks are used as they are: their tokens are cut into windows before a block and put
 together again after it. Where windows do not divide the grid, the last ones of a row or column are
 smaller: what padding and masking would give, without the work on padding, which for windows of 14
-would be 72 % of a 32x32 grid. Windows of one shape run together, so a block runs at most four
-times: inside, right edge, lower edge, corner. Prefix tokens (cls, registers) go into every window
-and come out as the mean over windows.
+would be 72 % of a 32x32 grid. (The ViT-Adapter release pads with zeros and does not mask them: its
+detection weights compute something else where 14 does not divide the grid.) Windows of one shape
+run together, so a block runs at most four times: inside, right edge, lower edge, corner. Prefix
+tokens (cls, registers) go into every window and come out as the mean over windows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
-from torch import Tensor
+from timm.layers import DropPath, drop_path
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,57 @@ class WindowPartition:
 
 def _cuts(size: int, window: int) -> list[tuple[int, int, int]]:
     """(start, count, edge) of the whole windows along one side, and of the smaller last one."""
-    whole, rest = divmod(size, window)
+    whole, rest = size // window, size % window  # torch.compile knows no divmod of free sizes
     cuts = [(0, whole, window), (whole * window, 1, rest)]
     return [cut for cut in cuts if cut[1] and cut[2]]
+
+
+class ImageDropPath(DropPath):
+    """timm's stochastic depth, which can be told what to drop: an image's windows fall together.
+
+    Attributes:
+        keep: (B * windows, 1, 1) factors for the next call, or None to draw them per sample.
+    """
+
+    keep: Tensor | None = None
+
+    def draw(self, images: int, like: Tensor) -> Tensor:
+        """Factors (images, 1, 1) of the type of `like`, as timm's `drop_path` draws them."""
+        ones = like.new_ones(images, 1, 1)
+        return drop_path(ones, self.drop_prob, True, self.scale_by_keep)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (N, ...)."""
+        if self.keep is None:
+            return super().forward(x)
+        return x * self.keep.view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+
+
+def own_drop_paths(block: nn.Module) -> None:
+    """Turns timm's DropPath modules of `block` into ours; they have no weights."""
+    for module in block.modules():
+        if type(module) is DropPath:
+            module.__class__ = ImageDropPath
+
+
+def active_drop_paths(block: nn.Module) -> list[ImageDropPath]:
+    """Those of `block` that would drop something now."""
+    return [
+        module
+        for module in block.modules()
+        if isinstance(module, ImageDropPath) and module.training and module.drop_prob > 0
+    ]
+
+
+def run_dropping(block: nn.Module, tokens: Tensor, *keeps: Tensor, **kwargs: Any) -> Tensor:
+    """Runs `block` with the factors `keeps`, one per active drop path.
+
+    A function of its arguments alone, so that recomputing it for gradients drops the same.
+    """
+    paths = active_drop_paths(block)
+    for path, keep in zip(paths, keeps, strict=True):
+        path.keep = keep
+    tokens = block(tokens, **kwargs)
+    for path in paths:
+        path.keep = None
+    return tokens

@@ -8,6 +8,7 @@ Knows nothing of a framework: the file's content in, `ValueError` out.
 """
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ def read_annotations(
                 f'The annotation file {path} is empty: its list {key!r} has no entries. Give '
                 'ann_file a file with annotated images.'
             )
-    _check_entries(path, content, annotated)
+    _check_entries(path, content, bool(content.get('annotations')))
     return content
 
 
@@ -93,6 +94,11 @@ def _check_entries(path: str, content: dict[str, Any], annotated: bool) -> None:
         needed['annotations'] = ('id', 'image_id', 'category_id', 'bbox', 'area')
     for key, fields in needed.items():
         for entry in content[key]:
+            if not isinstance(entry, dict):
+                raise ValueError(
+                    f'{path}: an entry of {key!r} is no object: {entry!r:.100}. Every one needs '
+                    f'{", ".join(fields)}.'
+                )
             if absent := [field for field in fields if field not in entry]:
                 raise ValueError(
                     f'{path}: an entry of {key!r} lacks {", ".join(absent)}: {dict(entry)!s:.200}. '
@@ -103,13 +109,48 @@ def _check_entries(path: str, content: dict[str, Any], annotated: bool) -> None:
             raise ValueError(
                 f'{path}: the id {twice[0]} occurs more than once in {key!r}. Number them anew.'
             )
+    if annotated:
+        _check_references(path, content)
+
+
+def _check_references(path: str, content: dict[str, Any]) -> None:
     images = {image['id'] for image in content['images']}
-    for one in content['annotations'] if annotated else ():
+    categories = {category['id'] for category in content['categories']}
+    for one in content['annotations']:
+        if not _is_box(one['bbox']) or not _is_number(one['area']):
+            raise ValueError(
+                f'{path}: annotation {one["id"]} has bbox={one["bbox"]!r:.100}, area='
+                f'{one["area"]!r:.50}. A box is four numbers, [x, y, width, height] in pixels.'
+            )
+        if one['category_id'] not in categories:
+            raise ValueError(
+                f'{path}: annotation {one["id"]} has category_id {one["category_id"]!r}, which the '
+                f'file does not list; it lists {_first(sorted(categories, key=str))}. Add the '
+                'category, or correct the annotation.'
+            )
         if one['image_id'] not in images:
             raise ValueError(
                 f'{path}: annotation {one["id"]} belongs to image {one["image_id"]}, which '
                 'the file does not list. Add the image, or remove the annotation.'
             )
+    if all(one.get('iscrowd') for one in content['annotations']):
+        raise ValueError(
+            f'{path}: all annotations are marked iscrowd, and nothing is learnt from those. Set '
+            'iscrowd to 0 for single things.'
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _first(values: Sequence[Any]) -> str:
+    more = len(values) - _NAMES_SHOWN
+    return ', '.join(map(str, values[:_NAMES_SHOWN])) + (f' and {more} more' if more > 0 else '')
 
 
 def check_categories(
@@ -158,18 +199,23 @@ def check_categories(
         raise ValueError(
             f'The classes stand in another order than in {path}, and mmdet numbers them by the '
             f"file: every label would get another class's name.{listed}"
-            f'Set classes=({_join(in_file_order)}).'
+            f'Set classes=({_join(in_file_order)}). Training and validation files must have one '
+            'order: where they differ, reorder the categories of one file.'
         )
 
 
-def describe_bad_boxes(path: str, content: Entry) -> str | None:
+def describe_bad_boxes(path: str, content: Entry, classes: Sequence[str]) -> str | None:
     """Says which boxes have no area or do not lie in their image; None where all are sound.
 
     A box is `[x, y, width, height]` in pixels, at least 1x1, and up to a pixel beyond the border.
+    Annotations marked `ignore` and those of other categories than `classes` do not count.
     """
     images = {one['id']: one for one in content['images']}
     empty, outside = [], []
+    used = {one['id'] for one in content['categories'] if one['name'] in classes}
     for one in content['annotations']:
+        if one.get('ignore') or one['category_id'] not in used:
+            continue
         x, y, width, height = one['bbox']
         image = images[one['image_id']]
         if width < 1 or height < 1 or one['area'] <= 0:
@@ -221,14 +267,23 @@ def check_has_masks(path: str, content: Entry) -> None:
     Raises:
         ValueError: How many have none.
     """
-    without = [one for one in content['annotations'] if not one.get('segmentation')]
+    without = [one for one in content['annotations'] if not _has_mask(one.get('segmentation'))]
     if without:
         raise ValueError(
             f'{len(without)} of {len(content["annotations"])} annotations in {path} have no '
-            f'segmentation (the first: annotation {without[0]["id"]}), but the pipeline loads '
-            'masks. For boxes alone use a detector without masks (Faster R-CNN, RetinaNet, ATSS) '
-            'and LoadAnnotations(with_bbox=True).'
+            f'usable segmentation (the first: {without[0]["id"]}), but the pipeline loads '
+            'masks: polygons of at least three points, or run lengths. For boxes alone start from '
+            'configs/vit_atss_custom.py, or use another detector without masks.'
         )
+
+
+def _has_mask(segmentation: Any) -> bool:
+    if isinstance(segmentation, list):
+        return bool(segmentation) and all(
+            isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+            for polygon in segmentation
+        )
+    return isinstance(segmentation, dict) and 'counts' in segmentation
 
 
 def check_images(path: str, content: Entry, image_folder: str, *, limit: int | None = None) -> None:

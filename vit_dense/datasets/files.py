@@ -6,6 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+# EXIF: how the camera was held. OpenCV and mmcv turn the picture upright.
+_ORIENTATION = 0x0112
+_QUARTER_TURNS = (5, 6, 7, 8)
+
 
 def missing_files(paths: Sequence[str]) -> list[int]:
     """Returns the positions of the paths that do not exist.
@@ -31,10 +35,15 @@ def spread_evenly(count: int, limit: int | None) -> Iterator[int]:
 
 
 def picture_size(path: str) -> tuple[int, int] | None:
-    """Width and height from the header, or None where this reader does not know the format."""
+    """Width and height of the loaded picture, from the header alone.
+
+    None where this reader does not know the format.
+    """
     try:
         with Image.open(path) as picture:
-            return picture.size
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+            return (height, width) if turned else (width, height)
     except (OSError, UnidentifiedImageError):
         return None
 
@@ -57,7 +66,7 @@ def data_not_found(
         *(f'  {line}' for line in layout),
         source,
         f'If the data lies elsewhere, link it there (ln -s /where/it/lies {link}) or set data_root '
-        'in the config.',
+        'in the config file.',
         *hints,
     ]
     return '\n'.join(part for part in parts if part)

@@ -17,6 +17,7 @@ from .dataset import CheckedCocoDataset, DemoDetDataset  # noqa: E402
 from .necks import LastLevelMaxPool, SelectMaps  # noqa: E402
 from .pictures_hook import DetPicturesHook  # noqa: E402
 from .roi_extractor import SingleRoIExtractorFP32  # noqa: E402
+from .rpn_head import RPNHeadFP32  # noqa: E402
 from .tta import BoxTTAModel  # noqa: E402
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     'DetPicturesHook',
     'LastLevelMaxPool',
     'NormalizationCheckHook',
+    'RPNHeadFP32',
     'SelectMaps',
     'SingleRoIExtractorFP32',
 ]

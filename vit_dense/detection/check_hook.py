@@ -12,6 +12,7 @@ from mmcv.ops import MultiScaleDeformableAttention
 from mmdet.datasets import BaseDetDataset
 from mmdet.evaluation import CocoMetric
 from mmdet.models import RPNHead
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset
 from ..checkpoint.report import shorten
 from ..engine.wrappers import check_task, iter_datasets, unwrap
 from .roi_extractor import SingleRoIExtractorFP32
+from .rpn_head import RPNHeadFP32
 
 _ADVICE = (
     'Boxes need CheckedCocoDataset (configs/vit_maskrcnn_custom.py); for masks of classes, start '
@@ -89,9 +91,12 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, int]]:
     """Yields config name and number of classes of each part that tells classes apart."""
     for name, module in model.named_modules():
         count = getattr(module, 'num_classes', None)
-        # timm's classifier is cut off, and proposals know one class whatever the data.
-        is_head = not name.startswith('backbone.') and not isinstance(module, RPNHead)
-        if is_head and isinstance(count, int):
+        parts = name.split('.')
+        # timm's classifier is cut off, proposals know one class whatever the data, and what HTC
+        # adds for stuff has classes of its own.
+        if parts[0] in ('backbone', 'rpn_head') or 'semantic_head' in parts:
+            continue
+        if isinstance(count, int) and count > 0 and not isinstance(module, RPNHead):
             yield name, count
 
 
@@ -103,6 +108,13 @@ def rounded_positions(model: nn.Module) -> Iterator[str]:
             "bfloat16 rounds the sampling locations of mmcv's MultiScaleDeformableAttention to "
             'steps of up to 1/256 of the image. Train this detector in float32, or with '
             '--amp-dtype float16.'
+        )
+    if isinstance(head := getattr(model, 'rpn_head', None), BaseDenseHead) and not isinstance(
+        head, RPNHeadFP32
+    ):
+        yield (
+            f"bfloat16 rounds the anchors of mmdet's {type(head).__name__} to steps of up to 8 "
+            "pixels. Set rpn_head.type='RPNHeadFP32', or train with --amp-dtype float16."
         )
     plain = [one for one in modules if isinstance(one, SingleRoIExtractor)]
     if any(not isinstance(one, SingleRoIExtractorFP32) for one in plain):
@@ -130,6 +142,12 @@ def check_classes(runner: Runner, dataset: Dataset, split: str) -> None:
 def check_metric(metric: CocoMetric, dataset: Any, split: str) -> None:
     """Raises `ValueError` where the metric's annotation file is not the data set's."""
     coco = metric._coco_api
+    if not coco.anns and not metric.format_only:
+        raise ValueError(
+            f'The annotation file of the {split} evaluator has no annotations: there is nothing to '
+            'measure against. Give it an annotated file, or set format_only=True in the evaluator '
+            'to write predictions only.'
+        )
     classes = list(dataset.metainfo.get('classes') or ())
     known = [one['name'] for one in coco.dataset['categories']]
     images = {dataset.get_data_info(index).get('img_id') for index in range(len(dataset))}

@@ -89,6 +89,20 @@ class CheckedCocoDataset(CocoDataset):
         coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
         return coco
 
+    def filter_data(self) -> list[dict]:
+        """As mmdet, but says so where nothing is left."""
+        kept = super().filter_data()
+        if self.data_list and not kept:
+            least = (self.filter_cfg or {}).get('min_size', 0)
+            small = sum(min(one['width'], one['height']) < least for one in self.data_list)
+            bare = sum(not one['instances'] for one in self.data_list)
+            raise ValueError(
+                f'{self.ann_file}: none of its {len(self.data_list)} images passes filter_cfg='
+                f'{dict(self.filter_cfg)}: {small} have a side under {least} px, {bare} have no '
+                'annotation of the classes. Change filter_cfg or classes, or annotate the images.'
+            )
+        return kept
+
     def _check(self, path: str, content: dict[str, Any]) -> None:
         ignores = self.other_categories == 'ignore'
         check_categories(path, content, self.metainfo['classes'], allow_others=ignores)
@@ -96,11 +110,13 @@ class CheckedCocoDataset(CocoDataset):
             check_images(path, content, self.data_prefix.get('img', ''), limit=self.scan_images)
         if not content.get('annotations'):
             return
-        message = describe_bad_boxes(path, content)
+        message = describe_bad_boxes(path, content, self.metainfo['classes'])
         if message is not None and self.bad_boxes == 'error':
             raise ValueError(message)
         if message is not None:
-            MMLogger.get_current_instance().warning(f'{message}\nThey are left out.')
+            MMLogger.get_current_instance().warning(
+                f'{message}\nThose without area inside their image are left out.'
+            )
         if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
             check_has_masks(path, content)
 

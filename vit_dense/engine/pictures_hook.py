@@ -52,6 +52,7 @@ class PicturesHook(Hook):
         self.opacity = opacity
         self.sheet_size = sheet_size
         self._rows: list[Picture] = []
+        self._named: dict[str, list[str]] = {}
 
     def draw_sample(self, sample: Any, classes: Sequence[str], palette: Colours) -> Picture:
         """Returns the picture of one prediction, `(H, W, 3)` RGB."""
@@ -107,9 +108,18 @@ class PicturesHook(Hook):
         # One of each batch, so that `count` holds for any batch size.
         for sample in outputs if self.count is None else outputs[:1]:
             row = self.draw_sample(sample, *class_colours(loader))
-            _write(folder / f'{Path(sample.img_path).stem}.png', row)
+            _write(folder / f'{self._name(sample.img_path)}.png', row)
             if len(self._rows) < self.sheet_size:
                 self._rows.append(row)
+
+    def _name(self, path: str) -> str:
+        """The picture's own name, numbered where pictures of other folders have the same."""
+        stem = Path(path).stem
+        same = self._named.setdefault(stem, [])
+        if path not in same:
+            same.append(path)
+        number = same.index(path)
+        return f'{stem}_{number + 1}' if number else stem
 
     def _wanted(self, batches: int) -> set[int]:
         count = batches if self.count is None else min(self.count, batches)

@@ -1,4 +1,7 @@
-"""BCCD: 640x480 microscopy of blood, boxes of three kinds of cells, in COCO's format."""
+"""BCCD (github.com/Shenggan/BCCD_Dataset, MIT): 640x480 microscopy, three kinds of blood cells.
+
+Expects its boxes in COCO's format: `annotations/{train,val}.json`, and all pictures in `images/`.
+"""
 
 dataset_type = 'CheckedCocoDataset'
 data_root = 'data/bccd/'

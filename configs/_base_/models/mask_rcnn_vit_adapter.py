@@ -6,7 +6,7 @@ model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(pad_mask=True),
     rpn_head=dict(
-        type='RPNHead',
+        type='RPNHeadFP32',
         in_channels=256,
         feat_channels=256,
         anchor_generator=dict(

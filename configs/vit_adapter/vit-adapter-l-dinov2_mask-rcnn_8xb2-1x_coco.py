@@ -1,0 +1,19 @@
+"""ViT-Adapter-L on DINOv2 ViT-L/14, 12 epochs at one scale.
+
+Published is 3x alone: the rest of the recipe is that, but for mean and std,
+which are those of these weights.
+"""
+
+_base_ = './vit-adapter-l-augreg_mask-rcnn_8xb2-1x_coco.py'
+
+model = dict(
+    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    backbone=dict(
+        vit=dict(
+            model_name='vit_large_patch14_dinov2.lvd142m',
+            model_kwargs=dict(patch_size=16),
+        ),
+    ),
+)
+# Low rates in the early blocks, whose features suffer from large steps.
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.65))

@@ -1,0 +1,16 @@
+"""ViT-Adapter-S on DINOv2 ViT-S/14, 12 epochs at one scale.
+
+Published is 3x alone: the rest of the recipe is that."""
+
+_base_ = './vit-adapter-s-deit_mask-rcnn_8xb2-1x_coco.py'
+
+model = dict(
+    backbone=dict(
+        vit=dict(
+            model_name='vit_small_patch14_dinov2.lvd142m',
+            model_kwargs=dict(patch_size=16),
+        ),
+    ),
+)
+# Low rates in the early blocks, whose features suffer from large steps.
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.7))
