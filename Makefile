@@ -29,7 +29,7 @@ demo-det: SHOWN := truth, prediction
 demo-det: export OMP_NUM_THREADS ?= 1
 DEMO_WORK = work_dirs/$(DEMO)
 
-.PHONY: help setup demo demo-det baseline test test-slow lint format typecheck check
+.PHONY: help setup demo demo-det baseline test test-lora test-slow lint format typecheck check
 
 help:
 	@echo 'make setup      install vit_dense and what it needs (wheels only)'
@@ -37,6 +37,7 @@ help:
 	@echo 'make demo-det   the same for detection: boxes and masks'
 	@echo 'make baseline   the colour classifier that the demo is compared with'
 	@echo 'make check      lint, typecheck and test, as CI does'
+	@echo 'make test-lora  the tests that need the extra [peft]'
 	@echo 'make test-slow  the tests that take minutes'
 
 setup: $(INSTALLED)
@@ -62,11 +63,20 @@ demo demo-det: setup
 baseline: setup
 	$(PYTHON) benchmarks/colour_baseline.py --data $(DEMO_DATA)
 
+# LoRA needs the extra [peft], whose transformers slow every import of mmengine by seconds.
+test-lora: | $(PYTHON)
+	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[peft]'
+	$(PYTHON) -m pytest tests/backbones/test_lora.py tests/backbones/test_ddp.py \
+	  tests/apis/test_export.py tests/engine/test_fine_tuning.py -k 'lora or export'
+
+# A file stays in one process, for what its tests share.
+test test-slow: PARALLEL ?= -n 2 --dist loadfile
+test test-slow: export OMP_NUM_THREADS ?= 1
 test: | $(PYTHON)
-	$(PYTHON) -m pytest -m 'not slow'
+	$(PYTHON) -m pytest -m 'not slow' $(PARALLEL)
 
 test-slow: | $(PYTHON)
-	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m pytest -m slow $(PARALLEL)
 
 lint: | $(PYTHON)
 	$(PYTHON) -m ruff check .

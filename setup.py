@@ -44,11 +44,11 @@ MMCV_LITE = ['mmcv-lite>=2.1.0,<2.2']  # mmseg and mmdet refuse 2.2
 # and others); it brings transformers and accelerate with it, so only who asks for it gets it.
 PEFT = ['peft>=0.17']
 DEV = [
-    *PEFT,  # its tests are skipped without
     'build',
     'mypy',
     'packaging',
     'pytest',
+    'pytest-xdist',  # the suite on both cores; of the two runners that do it, the maintained one
     'ruff',
     'scikit-learn',  # the colour classifier that the demo is compared with
     'tensorboard',

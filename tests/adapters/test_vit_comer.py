@@ -228,6 +228,7 @@ def test_exports():
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiles_as_one_graph():
     """No graph break in forward or backward; without inductor, which would need a compiler."""
     model = build(vit={'window_size': 3}).train()
