@@ -155,9 +155,11 @@ def try_vit(name: str) -> Result:
         vit, result['reduced'] = build_vit(name)
     except ValueError as error:
         return result | {'status': 'refused', 'why': str(error)}
+    except Exception as error:  # a sweep names what breaks and goes on
+        return result | {'status': 'fails', 'why': f'build: {type(error).__name__}: {error}'}
     try:
         patch = check_parity(name)
-    except Exception as error:  # a sweep names what breaks and goes on
+    except Exception as error:
         return result | {'status': 'fails', 'why': f'parity: {type(error).__name__}: {error}'}
     size = (max(32, 3 * patch + 5), 5 * patch)
     for label, adapter in ADAPTERS.items():
@@ -187,6 +189,8 @@ def try_pyramid(name: str, *, limit: float) -> Result:
             pyramid = TimmPyramid(name, norm_eval=True).train()
     except ValueError as error:
         return result | {'status': 'refused', 'why': str(error)}
+    except Exception as error:  # a sweep names what breaks and goes on
+        return result | {'status': 'fails', 'why': f'build: {type(error).__name__}: {error}'}
     try:
         with torch.device('meta'):
             check_maps(pyramid(torch.zeros(2, pyramid.in_chans, *size)), pyramid.out_channels, size)

@@ -74,3 +74,12 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'\d+ tensors are missing .*Give the config'):
         export_checkpoint(config, path, str(tmp_path / 'out.pth'))
     assert not (tmp_path / 'out.pth').exists()
+
+
+def test_where_it_is_written(tmp_path: Path) -> None:
+    config = config_of(VIT)
+    _, path = trained(config, tmp_path)
+    with pytest.raises(ValueError, match=r'ends in \.pth or \.pt'):
+        export_checkpoint(config, path, str(tmp_path / 'out.safetensors'))
+    export_checkpoint(config, path, str(tmp_path / 'new' / 'out.pth'))
+    assert (tmp_path / 'new' / 'out.pth').is_file()

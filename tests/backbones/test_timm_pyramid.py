@@ -358,3 +358,17 @@ def test_it_is_registered_for_every_scope():
     assert isinstance(
         MODELS.build({'type': 'TimmPyramid', 'model_name': 'test_resnet'}), TimmPyramid
     )
+
+
+@pytest.mark.parametrize('name', ['mobilevitv2_050', 'efficientnet_b0'])
+def test_synchronised_norms_keep_their_activations(name):
+    """As mmengine converts a model for several processes, with sync_bn='torch'."""
+    torch.manual_seed(0)
+    pyramid = TimmPyramid(name).eval()
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = pyramid(image)
+        found = torch.nn.SyncBatchNorm.convert_sync_batchnorm(pyramid).eval()(image)
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in pyramid.modules())
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y)

@@ -10,7 +10,7 @@ from families import SMALL, every_family, every_windowed_family, small_kwargs
 
 from vit_dense.backbones import TimmViT
 from vit_dense.backbones.families import TokenContext
-from vit_dense.backbones.windows import active_drop_paths, run_dropping
+from vit_dense.backbones.windows import ImageDropPath, active_drop_paths, run_dropping
 
 OWN_SIZE = ('beit', 'vit_relpos', 'vit_srelpos', 'cait')
 ANY_SIZE = ('samvit', 'xcit', 'naflexvit', 'vit_tiny_r_s16')
@@ -208,6 +208,9 @@ def test_checkpointing_changes_no_gradient(drop_path_rate):
         tokens, context = vit.embed(torch.randn(1, 3, 64, 96))
         vit.run_blocks(tokens, context, 0, 6).square().sum().backward()
         gradients.append({n: p.grad for n, p in vit.named_parameters()})
+        paths = [m for m in vit.modules() if isinstance(m, ImageDropPath)]
+        assert len(paths) == (10 if drop_path_rate else 0), 'all blocks but the first'
+        assert all(path.keep is None for path in paths), 'recomputation leaves nothing behind'
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
@@ -340,3 +343,19 @@ def test_checkpointing_spares_frozen_blocks_only(monkeypatch):
 def test_a_plain_vit_is_no_backbone():
     with pytest.raises(ValueError, match='wrap it in an adapter'):
         TimmViT('test_vit')(torch.zeros(1, 3, 64, 64))
+
+
+def test_weights_that_failed_to_load_are_asked_for_again(tmp_path):
+    path = tmp_path / 'vit.pth'
+    vit = TimmViT('test_vit', checkpoint=str(path))
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            vit.init_weights()
+    torch.save(TimmViT('test_vit').model.state_dict(), path)
+    vit.init_weights()
+    torch.testing.assert_close(vit.model.pos_embed, torch.load(path)['pos_embed'])
+
+
+def test_batch_norms_are_not_recomputed():
+    with pytest.raises(ValueError, match='batch norms, which would count each image twice'):
+        TimmViT('xcit_nano_12_p16_224', grad_checkpointing=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader
+from safetensors.torch import save_file
 from torch import serialization
 
 import vit_dense  # noqa: F401  (registers the loaders)
@@ -185,3 +186,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         safe_load(path)
     with pytest.raises(FileNotFoundError, match=r'absent\.pth.*does not exist'):
         safe_load(tmp_path / 'absent.pth')
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    path = str(tmp_path / 'a.safetensors')
+    save_file({'weight': torch.arange(3.0)}, path)
+    loaded = CheckpointLoader.load_checkpoint(path)
+    assert loaded['state_dict']['weight'].tolist() == [0, 1, 2]
+    Path(path).write_bytes(b'nonsense')
+    with pytest.raises(ValueError, match=r'no sound \.safetensors'):
+        CheckpointLoader.load_checkpoint(path)

@@ -9,7 +9,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, load_checkpoint
 from released_layouts import VIT_HEADS, image, released_state
 from torch import nn
 from torch.utils.data import DataLoader
@@ -153,3 +153,20 @@ def test_what_is_left_over_of_the_backbone_is_refused(tmp_path, save, job):
 def test_no_training_resumes_from_it(tmp_path, save):
     with pytest.raises(ValueError, match=r'no training can go on.*load_from'):
         run(tmp_path, save(), 'train', resume=True)
+
+
+@pytest.mark.parametrize('load', [load_checkpoint, None])
+def test_without_our_hook_the_backbone_is_loaded_all_the_same(save, load):
+    """As `init_model` of mmseg and `init_detector` of mmdet load, and PyTorch itself."""
+    model, path = Toy(settings()), save()
+    if load is not None:
+        load(model, str(path), map_location='cpu')
+    else:
+        model.load_state_dict(torch.load(path)['state_dict'])
+    released = released_state('ViTAdapter', TASK)
+    assert torch.equal(model.backbone.vit.model.blocks[2].ls1.gamma, released['blocks.2.gamma1'])
+    assert torch.equal(model.backbone.norm4.running_var, released['norm4.running_var'])
+    assert torch.equal(model.decode_head.bias, torch.ones(3))
+    again = Toy(settings())
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.backbone.up.weight, released['up.weight'])

@@ -160,3 +160,16 @@ def test_mistakes_are_told(tmp_path):
     with pytest.raises(ValueError, match=r'missing: norm4\.bias(?s:.*)wants model\.backbone='):
         convert_checkpoint(path, str(tmp_path / 'out.pth'))
     assert not (tmp_path / 'out.pth').exists()
+
+
+def test_nothing_is_made_up_and_no_adapter_is_lost(tmp_path):
+    source = timm.create_model('vit_tiny_patch16_224', depth=2, num_classes=0, img_size=96)
+    state = {name: t for name, t in source.state_dict().items() if not name.startswith('norm.')}
+    path, out = str(tmp_path / 'vit.pth'), str(tmp_path / 'out.pth')
+    torch.save(state, path)
+    report = convert_checkpoint(path, out)
+    assert sorted(report.missing) == ['norm.bias', 'norm.weight']
+    assert torch.load(out).keys() == state.keys()
+    torch.save({**state, 'interactions.0.injector.gamma': torch.ones(4)}, path)
+    with pytest.raises(ValueError, match=r'holds an adapter .*BEiT variants are not supported'):
+        convert_checkpoint(path, out, model_name='vit_tiny_patch16_224')

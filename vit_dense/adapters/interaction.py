@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
+from mmengine.logging import MMLogger
 from timm.models import checkpoint as run_checkpointed
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
+from ..checkpoint import plan_released, recognise_released
 from ..layers import (
     GridSize,
     build_norm2d,
@@ -60,6 +62,24 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     Subclasses call `_build` in their `__init__` and say what their interactions need to know of
     positions in `_geometry`.
     """
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """As usual; a released adapter's tensors are taken under their own names, too.
+
+        For everybody who loads without this package's hooks, such as `init_detector` of mmdet.
+        """
+        own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
+        released = recognise_released({name[len(prefix) :]: t for name, t in own.items()})
+        if released is not None:
+            converted, _ = plan_released(released, self.state_dict(), 'a state dict')
+            for name in own:
+                del state_dict[name]
+            state_dict.update({prefix + name: tensor for name, tensor in converted.items()})
+            for difference in released.differences(self):
+                MMLogger.get_current_instance().warning(f'{released}: {difference}')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __init__(
         self,

@@ -1,5 +1,6 @@
 """Offline conversion of weight files: other people's names and layouts in, ours out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .config import load_config
 
 _TORCH = ('.pth', '.pt')
 _SUFFIXES = (*_TORCH, '.safetensors')
+_ADAPTER = re.compile(r'(^|\.)(spm\.|interactions\.\d+\.)')
 
 
 def convert_checkpoint(
@@ -92,8 +94,19 @@ def _convert_released(
 def _convert_vit(
     tensors: dict[str, Tensor], model: nn.Module | None, source: str, model_name: str | None
 ) -> tuple[dict[str, Tensor], LoadReport]:
+    if adapter := sorted(name for name in tensors if _ADAPTER.search(name)):
+        raise ValueError(
+            f'{source} holds an adapter ({adapter[0]} and {len(adapter) - 1} more tensors) '
+            'that is not recognised as released: the BEiT variants are not supported, and '
+            'checkpoints of this package need no conversion. To take the ViT alone, name the file in vit.checkpoint.'
+        )
     if model is not None:
-        vit: Any = model.get_submodule('backbone.vit')
+        vit: Any = getattr(getattr(model, 'backbone', None), 'vit', None)
+        if not isinstance(vit, TimmViT):
+            raise ValueError(
+                f'{source} holds a ViT, but the config has no TimmViT at model.backbone.vit: give '
+                'a config whose backbone is an adapter, or none'
+            )
         name, kwargs = vit.model_name, vit.model_kwargs
     else:
         guessed = guess_architecture(tensors) if model_name is None else (model_name, {})
@@ -101,7 +114,9 @@ def _convert_vit(
         vit = TimmViT(name, final_norm=True, model_kwargs=kwargs)
     report = load_vit_weights(vit.model, source)
     report.recognised = report.recognised or f'a ViT, as {name} with {kwargs}'
-    return vit.model.state_dict(), report
+    # What the file lacks is not made up.
+    state = vit.model.state_dict()
+    return {name: state[name] for name in report.loaded}, report
 
 
 def _write(state: dict[str, Tensor], path: Path, *, wrapped: bool) -> None:

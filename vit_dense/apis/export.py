@@ -14,6 +14,7 @@ from .config import require_file
 
 # What is kept of the training, beside the weights and the config.
 _META = ('dataset_meta', 'mmengine_version', 'seed')
+_SUFFIXES = ('.pth', '.pt')
 _LORA_OPTIONS = ('rank', 'alpha', 'dropout', 'targets')
 
 
@@ -33,11 +34,14 @@ def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, in
         Numbers for the user: 'tensors' written, 'merged' corrections.
 
     Raises:
-        ValueError: `out` is the checkpoint itself, or the checkpoint is not of the config's model.
+        ValueError: `out` is the checkpoint itself or has another suffix, or the checkpoint is not
+            of the config's model.
     """
     require_file(checkpoint, 'Checkpoint')
     if Path(out).resolve() == Path(checkpoint).resolve():
         raise ValueError(f'{out} is the checkpoint itself: name another file to write.')
+    if Path(out).suffix not in _SUFFIXES:
+        raise ValueError(f'{out}: write to a file that ends in {" or ".join(_SUFFIXES)}.')
     content = read_checkpoint(checkpoint)
     state = content.get('state_dict', content)
     init_default_scope(config.get('default_scope', 'mmengine'))
@@ -49,13 +53,14 @@ def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, in
         raise ValueError(
             f'{checkpoint} is not of this model: {len(missing)} tensors are missing '
             f'({", ".join(missing[:3])}), {len(left)} have no place ({", ".join(left[:3])}). Give '
-            'the config that trained it'
+            'the config that trained it.'
         )
     model.load_state_dict(state)
     merged = merge_lora(model)
     plain = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     meta: dict[str, Any] = {k: v for k, v in content.get('meta', {}).items() if k in _META}
     meta['cfg'] = Config(without_lora(config.to_dict())).pretty_text
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     torch.save({'state_dict': plain, 'meta': meta}, out)
     return {'tensors': len(plain), 'merged': merged}
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..layers import build_norm2d, crop_map
 from .families import find_pyramid_family
 from .pyramid_weights import load_pyramid_weights
+from .sync_norms import find_activations, restore_activations
 from .weights import timm_weights
 
 STRIDES = (4, 8, 16, 32)
@@ -98,6 +99,7 @@ class TimmPyramid(nn.Module):
         self.model_kwargs = dict(model_kwargs or {})
         self.family = find_pyramid_family(model_name)
         self.model = self._build()
+        self._activations = find_activations(self.model)
         self._indices = self._prune(self.model)
         self._divisor = self.family.divisor(self.model)
         needs = self._probe()
@@ -239,7 +241,6 @@ class TimmPyramid(nn.Module):
         """
         if self._is_init or not (self.pretrained or self.checkpoint is not None):
             return
-        self._is_init = True
         source: Path | dict[str, Tensor]
         if self.checkpoint is not None:
             source = Path(self.checkpoint)
@@ -248,6 +249,7 @@ class TimmPyramid(nn.Module):
         with torch.device('meta'):
             whole = self._build()
         report = load_pyramid_weights(self.model, source, whole=whole)
+        self._is_init = True
         origin = 'timm' if self.pretrained else 'file'
         MMLogger.get_current_instance().info(f'{self.model_name}, weights from {origin}: {report}')
 
@@ -298,6 +300,7 @@ class TimmPyramid(nn.Module):
 
     def train(self, mode: bool = True) -> TimmPyramid:
         """As usual, but frozen parts stay in eval mode, and batch norms with `norm_eval`."""
+        restore_activations(self.model, self._activations)
         super().train(mode)
         if not mode:
             return self

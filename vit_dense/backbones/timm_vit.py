@@ -23,6 +23,7 @@ from ..checkpoint import load_vit_weights
 from ..layers import tokens_to_map
 from .families import TokenContext, drop_unused, find_family, layer_ids
 from .released import released_family
+from .sync_norms import find_activations, restore_activations
 from .weights import check_options, timm_weights
 from .windows import WindowPartition, active_drop_paths, own_drop_paths, run_dropping
 
@@ -110,9 +111,11 @@ class TimmViT(nn.Module):
             raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
         self.family = (released_family if as_released else find_family)(model_name)
         self.model = self._build()
+        self._activations = find_activations(self.model)
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
         own_drop_paths(self.model.blocks)
+        self._check_checkpointing()
         drop_unused(self.model, final_norm=final_norm)
 
         self.embed_dim: int = self.model.embed_dim
@@ -147,6 +150,14 @@ class TimmViT(nn.Module):
                 f'timm could not build {self.model_name!r} with model_kwargs='
                 f'{self.model_kwargs}: {error}'
             ) from error
+
+    def _check_checkpointing(self) -> None:
+        norms = [m for m in self.model.blocks.modules() if isinstance(m, nn.BatchNorm2d)]
+        if self.grad_checkpointing and norms:
+            raise ValueError(
+                f'grad_checkpointing=True for {self.model_name!r}: its blocks have batch norms, '
+                f'which would count each image twice; leave grad_checkpointing out'
+            )
 
     def _square_patch(self) -> int:
         height, width = self.family.patch_size(self.model)
@@ -246,7 +257,6 @@ class TimmViT(nn.Module):
         """
         if self._is_init:
             return
-        self._is_init = True
         # a kernel of another size is resized for those only who asked for this patch size
         options: dict[str, Any] = {
             'resize_patch': 'patch_size' in self.model_kwargs,
@@ -263,6 +273,7 @@ class TimmViT(nn.Module):
         else:
             return
         report = load_vit_weights(self.model, source, **options)
+        self._is_init = True  # not before: a load that failed is tried again
         origin = 'timm' if self.pretrained else 'file'
         MMLogger.get_current_instance().info(f'{self.model_name}, weights from {origin}: {report}')
 
@@ -300,6 +311,7 @@ class TimmViT(nn.Module):
 
     def train(self, mode: bool = True) -> TimmViT:
         """As usual, but frozen parts stay in eval mode (no dropout, no stochastic depth)."""
+        restore_activations(self.model, self._activations)
         super().train(mode)
         if mode and self.frozen_stages == self.depth:
             self.model.eval()

@@ -122,7 +122,7 @@ class ImageDropPath(DropPath):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ...) -> (N, ...)."""
-        if self.keep is None:
+        if self.keep is None or not self.training:
             return super().forward(x)
         return x * self.keep.view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
 
@@ -151,7 +151,8 @@ def run_dropping(block: nn.Module, tokens: Tensor, *keeps: Tensor, **kwargs: Any
     paths = active_drop_paths(block)
     for path, keep in zip(paths, keeps, strict=True):
         path.keep = keep
-    tokens = block(tokens, **kwargs)
-    for path in paths:
-        path.keep = None
-    return tokens
+    try:
+        return block(tokens, **kwargs)
+    finally:  # torch leaves a recomputed block by an exception, as soon as it has what it needs
+        for path in paths:
+            path.keep = None

@@ -83,7 +83,21 @@ def load_from_local(
     filename: str, map_location: serialization.MAP_LOCATION = None
 ) -> dict[str, Any]:
     """Reads a local file; mmengine's log line takes the name of its loader from this function."""
+    if Path(filename).suffix == '.safetensors':
+        return {'state_dict': _read_safetensors(filename)}
     return safe_load(filename, map_location)
+
+
+def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f'{path} is no sound .safetensors file: {error}. Copy it again.'
+        ) from error
 
 
 def load_from_http(url: str, map_location: serialization.MAP_LOCATION = None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
         size=(518, 518),
+        # Whole patches, or logits would be stretched where a test image is smaller than the crop.
+        test_cfg=dict(size_divisor=14),
     ),
     backbone=dict(
         type='PlainViT',
