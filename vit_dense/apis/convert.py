@@ -98,7 +98,8 @@ def _convert_vit(
         raise ValueError(
             f'{source} holds an adapter ({adapter[0]} and {len(adapter) - 1} more tensors) '
             'that is not recognised as released: the BEiT variants are not supported, and '
-            'checkpoints of this package need no conversion. To take the ViT alone, name the file in vit.checkpoint.'
+            'checkpoints of this package need no conversion. To take the ViT alone, name the file '
+            'in vit.checkpoint.'
         )
     if model is not None:
         vit: Any = getattr(getattr(model, 'backbone', None), 'vit', None)
