@@ -17,6 +17,8 @@ import itertools
 import sys
 import types
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +30,74 @@ import vit_dense  # noqa: F401 - registers the adapters
 from vit_dense.checkpoint import plan_released, recognise_released
 
 LIBRARIES = {'segmentation': 'mmseg', 'detection': 'mmdet'}
-CLASSES = {'vit_adapter': 'ViTAdapter', 'vit_comer': 'ViTCoMer'}  # by file
+# by file
+CLASSES = {'vit_adapter': 'ViTAdapter', 'vit_comer': 'ViTCoMer', 'beit_adapter': 'BEiTAdapter'}
 HEAD_NAMES = {'segmentation': 'decode_head.conv_seg.bias', 'detection': 'rpn_head.rpn_cls.bias'}
-# The published settings: width, heads of the ViT, heads of the deformable attention, its ratio,
-# and ViT-CoMer's hidden width over the ViT's in segmentation.
-SIZES: dict[str, tuple[int, int, int, float, float]] = {
-    'T': (192, 3, 6, 1.0, 6.0),
-    'S': (384, 6, 6, 1.0, 1.5),
-    'B': (768, 12, 12, 0.5, 1.0),
-}
-DEPTH = 12
-STAGES = [[0, 2], [3, 5], [6, 8], [9, 11]]
 WINDOW = 14
-IMAGES = ((128, 192), (224, 160))  # height, width
+IMAGES: Sequence[tuple[int, int]] = ((128, 192), (224, 160))  # height, width
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Published settings of one size.
+
+    Attributes:
+        width, depth, heads: of the ViT.
+        deform_heads, deform_ratio: of the deformable attention.
+        dim_ratio: ViT-CoMer's hidden width over the ViT's in segmentation.
+        stages: how many exchanges the depth is cut into.
+        tasks: that have such a release.
+        options: of the released class alone.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    deform_heads: int
+    deform_ratio: float
+    dim_ratio: float | None = None
+    stages: int = 4
+    tasks: tuple[str, ...] = ('segmentation', 'detection')
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def is_beit(self) -> bool:
+        """Whether the ViT is BEiT's."""
+        return ('use_rel_pos_bias', True) in self.options
+
+
+BEIT = (('qkv_bias', True), ('use_rel_pos_bias', True), ('init_values', 1e-6))
+VARIANTS = {
+    'T': Variant(192, 12, 3, 6, 1.0, dim_ratio=6.0),
+    'S': Variant(384, 12, 6, 6, 1.0, dim_ratio=1.5),
+    'B': Variant(768, 12, 12, 12, 0.5, dim_ratio=1.0),
+    'L': Variant(1024, 24, 16, 16, 0.5),
+    'B, MAE': Variant(
+        768,
+        12,
+        12,
+        12,
+        0.5,
+        tasks=('detection',),
+        options=(('layer_scale', False), ('use_extra_extractor', False)),
+    ),
+    'B, light': Variant(
+        768,
+        12,
+        12,
+        12,
+        0.5,
+        stages=1,
+        tasks=('segmentation',),
+        options=(
+            ('with_cffn', False),
+            ('use_extra_extractor', False),
+            ('add_vit_feature', False),
+        ),
+    ),
+    'B, BEiT': Variant(768, 12, 12, 12, 0.5, tasks=('segmentation',), options=BEIT),
+    'L, BEiT': Variant(1024, 24, 16, 16, 0.5, tasks=('segmentation',), options=BEIT),
+}
 LIMIT = 1e-4
 
 
@@ -57,7 +114,7 @@ class Shell(types.ModuleType):
 class NoRegistry:
     """Takes what a decorator registers and leaves it as it is."""
 
-    def register_module(self) -> Any:
+    def register_module(self, force: bool = False) -> Any:
         return lambda cls: cls
 
 
@@ -80,23 +137,23 @@ class PlainSampling:
         return self.sample(value, [(int(h), int(w)) for h, w in shapes], places, weights)
 
 
-def load_release(checkout: Path) -> dict[str, type[nn.Module]]:
-    """The backbone class of each task, from the release's own files.
+def load_release(checkout: Path) -> dict[tuple[str, str], type[nn.Module]]:
+    """The backbone classes by task and name, from the release's own files.
 
     Raises:
         FileNotFoundError: the folder is no such checkout.
     """
     ops = checkout / 'detection' / 'ops'
     folders = {t: checkout / t / f'{name}_custom/models/backbones' for t, name in LIBRARIES.items()}
-    stem = next((s for s in CLASSES if (folders['detection'] / f'{s}.py').is_file()), None)
-    if stem is None or not ops.is_dir():
+    stems = [stem for stem in CLASSES if (folders['detection'] / f'{stem}.py').is_file()]
+    if not stems or not ops.is_dir():
         raise FileNotFoundError(
             f'{checkout} is no checkout of the released ViT-Adapter or ViT-CoMer: there is no '
             f'{" or ".join(CLASSES)} in {folders["detection"]}, or no {ops}'
         )
     Shell('mmcv')
     Shell('mmcv.runner', BaseModule=BaseModule)
-    Shell('mmcv_custom', my_load_checkpoint=None)
+    Shell('mmcv_custom', my_load_checkpoint=None, load_checkpoint=None)
     for library in LIBRARIES.values():
         Shell(library)
         Shell(f'{library}.models')
@@ -108,32 +165,42 @@ def load_release(checkout: Path) -> dict[str, type[nn.Module]]:
     functions = importlib.import_module('ops.functions.ms_deform_attn_func')
     attention.MSDeformAttnFunction = PlainSampling(functions.ms_deform_attn_core_pytorch)
     classes = {}
-    for task, folder in folders.items():
+    for (task, folder), stem in itertools.product(folders.items(), stems):
         Shell(f'released_{task}').__path__ = [str(folder)]
         module = importlib.import_module(f'released_{task}.{stem}')
-        classes[task] = getattr(module, CLASSES[stem])
+        classes[task, CLASSES[stem]] = getattr(module, CLASSES[stem])
     return classes
 
 
-def build_released(cls: type[nn.Module], task: str, size: str, window: int | None) -> nn.Module:
-    """The released backbone of a published size, in evaluation mode."""
-    width, heads, deform_heads, ratio, dim_ratio = SIZES[size]
-    windowed = [window is not None and (i + 1) % 3 != 0 for i in range(DEPTH)]
-    comer: dict[str, Any] = {}
+def build_released(
+    cls: Any, task: str, variant: Variant, window: int | None, size: tuple[int, int]
+) -> nn.Module:
+    """The released backbone of a published size, in evaluation mode.
+
+    Its BEiT has indexes of one image size and runs no other.
+    """
+    depth, stages = variant.depth, variant.stages
+    options: dict[str, Any] = dict(variant.options)
+    if variant.is_beit:
+        options['img_size'] = size
+    else:
+        windowed = [window is not None and (i + 1) % (depth // 4) != 0 for i in range(depth)]
+        options['window_attn'] = windowed
+        options['window_size'] = [window if on else None for on in windowed]
     if cls.__name__ == 'ViTCoMer':
-        comer = {'cnn_feature_interaction': True}
-        comer |= {'dim_ratio': dim_ratio} if task == 'segmentation' else {}
+        options |= {'cnn_feature_interaction': True}
+        options |= {'dim_ratio': variant.dim_ratio} if task == 'segmentation' else {}
     return cls(
         patch_size=16,
-        embed_dim=width,
-        depth=DEPTH,
-        num_heads=heads,
-        deform_num_heads=deform_heads,
-        deform_ratio=ratio,
-        interaction_indexes=STAGES,
-        window_attn=windowed,
-        window_size=[window if on else None for on in windowed],
-        **comer,
+        embed_dim=variant.width,
+        depth=depth,
+        num_heads=variant.heads,
+        deform_num_heads=variant.deform_heads,
+        deform_ratio=variant.deform_ratio,
+        interaction_indexes=[
+            [depth * i // stages, depth * (i + 1) // stages - 1] for i in range(stages)
+        ],
+        **options,
     ).eval()
 
 
@@ -181,25 +248,35 @@ def build_ours(released: nn.Module, task: str, window: int | None) -> nn.Module:
     return ours.eval()
 
 
-def print_table(classes: dict[str, type[nn.Module]], sizes: list[str]) -> float:
+def print_table(classes: dict[tuple[str, str], Any], names: Sequence[str]) -> float:
     """Prints a row for each combination and returns the largest difference."""
     print('| size | task | window | image | stride 4 | 8 | 16 | 32 | largest value |')
     print('|---|---|---|---|---|---|---|---|---|')
     worst = 0.0
-    for size, (task, cls), window in itertools.product(sizes, classes.items(), (None, WINDOW)):
-        released = build_released(cls, task, size, window)
+    for name, (task, cls_name), window, size in itertools.product(
+        names, classes, (None, WINDOW), IMAGES
+    ):
+        variant = VARIANTS[name]
+        if task not in variant.tasks or variant.is_beit != (cls_name == 'BEiTAdapter'):
+            continue
+        if variant.is_beit:
+            if window is not None:
+                continue
+            size = (size[0], size[0])  # the release's BEiT is square
+        if cls_name == 'ViTCoMer' and (variant.options or (task, name) == ('segmentation', 'L')):
+            continue  # no such release
+        released = build_released(classes[task, cls_name], task, variant, window, size)
         randomise(released, seed=len(task))
         ours = build_ours(released, task, window)
-        for height, width in IMAGES:
-            image = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
-            with torch.no_grad():
-                pairs = list(zip(released(image), ours(image), strict=True))
-            differences = [(a - b).abs().max().item() for a, b in pairs]
-            worst = max(worst, *differences)
-            row = ' | '.join(f'{value:.1e}' for value in differences)
-            largest = max(a.abs().max().item() for a, _ in pairs)
-            where = f'{size} | {task} | {window or "off"} | {height}x{width}'
-            print(f'| {where} | {row} | {largest:.1f} |', flush=True)
+        image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            pairs = list(zip(released(image), ours(image), strict=True))
+        differences = [(a - b).abs().max().item() for a, b in pairs]
+        worst = max(worst, *differences)
+        row = ' | '.join(f'{value:.1e}' for value in differences)
+        largest = max(a.abs().max().item() for a, _ in pairs)
+        where = f'{name} | {task} | {window or "off"} | {size[0]}x{size[1]}'
+        print(f'| {where} | {row} | {largest:.1f} |', flush=True)
     return worst
 
 
@@ -207,7 +284,7 @@ def main() -> int:
     """Prints the table; 1 where a difference reaches the limit."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('checkout', type=Path, help='folder of the released repository')
-    parser.add_argument('--sizes', nargs='+', choices=SIZES, default=['T', 'B'])
+    parser.add_argument('--sizes', nargs='+', choices=VARIANTS, default=['T', 'B'])
     args = parser.parse_args()
     warnings.simplefilter('ignore')  # the release is of its time: old imports, old calls
     worst = print_table(load_release(args.checkout), args.sizes)

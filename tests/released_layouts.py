@@ -1,7 +1,8 @@
 """Tiny released checkpoints, written from their names and shapes, with values from a formula.
 
 The names are those of the released ViT-Adapter and ViT-CoMer; their own modules load these state
-dicts strictly. What they then computed on `image()` is in `checkpoint/recorded_outputs.json`.
+dicts strictly. What they then computed on `image()`, on its left part `square()` for BEiT, is in
+`checkpoint/recorded_outputs.json`.
 """
 
 import math
@@ -20,18 +21,39 @@ def image() -> Tensor:
     return fill(7, (2, 3, 64, 96))
 
 
+def square() -> Tensor:
+    """(2, 3, 64, 64), the size of the grid; released BEiTs take no other."""
+    return image()[..., :64]
+
+
 def fill(seed: int, shape: tuple[int, ...]) -> Tensor:
     """Values in -1..1 without visible order, the same on every machine."""
     index = torch.arange(math.prod(shape), dtype=torch.float64)
     return torch.sin(0.37 * index * index + 1.7 * seed).float().reshape(shape)
 
 
-def released_state(method: str, task: str, *, layer_scale: bool = True) -> dict[str, Tensor]:
-    """A released backbone's state dict; `method` is 'ViTAdapter' or 'ViTCoMer'."""
-    shapes = vit_shapes(layer_scale=layer_scale) | stem_shapes()
-    for i in range(DEPTH):
-        stage = adapter_stage if method == 'ViTAdapter' else comer_stage
-        shapes |= below(f'interactions.{i}', stage(task, last=i == DEPTH - 1))
+def released_state(
+    method: str, task: str, *, layer_scale: bool = True, variant: str = ''
+) -> dict[str, Tensor]:
+    """A released backbone's state dict.
+
+    Args:
+        method: 'ViTAdapter' or 'ViTCoMer'.
+        task: 'segmentation' or 'detection'.
+        layer_scale: whether the ViT has one.
+        variant: of ViTAdapter: 'light' (one stage, no FFN, nothing extra), 'MAE' (nothing extra) or
+            'BEiT'; '' for the usual one.
+    """
+    shapes = beit_shapes() if variant == 'BEiT' else vit_shapes(layer_scale=layer_scale)
+    shapes |= stem_shapes()
+    stages = 1 if variant == 'light' else DEPTH
+    for i in range(stages):
+        last = i == stages - 1
+        if method == 'ViTCoMer':
+            stage = comer_stage(task, last=last)
+        else:
+            stage = adapter_stage(last and variant in ('', 'BEiT'), ffn=variant != 'light')
+        shapes |= below(f'interactions.{i}', stage)
     return {name: value(name, i, shape) for i, (name, shape) in enumerate(shapes.items())}
 
 
@@ -39,6 +61,8 @@ def value(name: str, seed: int, shape: tuple[int, ...]) -> Tensor:
     """One tensor, of the size that its part in the network asks for."""
     if name.endswith('num_batches_tracked'):
         return torch.tensor(3)
+    if name.endswith('relative_position_index'):
+        return torch.zeros(shape, dtype=torch.int64)  # follows from the grid, nobody reads it
     wave = fill(seed, shape)
     if name.endswith('running_var'):
         return 1 + 0.3 * wave.abs()
@@ -83,6 +107,21 @@ def vit_shapes(*, layer_scale: bool) -> Shapes:
     return shapes
 
 
+def beit_shapes() -> Shapes:
+    """BEiT's ViT as the segmentation models have it: a cls token and a table in each block."""
+    shapes: Shapes = {'cls_token': (1, 1, WIDTH)} | affine('patch_embed.proj', WIDTH, 3, 16, 16)
+    cells = GRID * GRID + 1
+    for i in range(DEPTH):
+        block = affine('norm1', WIDTH) | affine('norm2', WIDTH)
+        block |= {'attn.q_bias': (WIDTH,), 'attn.v_bias': (WIDTH,)}
+        block |= {'attn.qkv.weight': (3 * WIDTH, WIDTH)} | affine('attn.proj', WIDTH, WIDTH)
+        block |= {'attn.relative_position_bias_table': ((2 * GRID - 1) ** 2 + 3, VIT_HEADS)}
+        block |= {'attn.relative_position_index': (cells, cells)}
+        block |= affine('mlp.fc1', 4 * WIDTH, WIDTH) | affine('mlp.fc2', WIDTH, 4 * WIDTH)
+        shapes |= below(f'blocks.{i}', block | {'gamma_1': (WIDTH,), 'gamma_2': (WIDTH,)})
+    return shapes
+
+
 def stem_shapes() -> Shapes:
     """The convolutional branch and the output's layers."""
     shapes: Shapes = {'level_embed': (3, WIDTH)}
@@ -122,11 +161,11 @@ def feed_forward() -> Shapes:
     )
 
 
-def adapter_stage(task: str, *, last: bool) -> Shapes:
+def adapter_stage(extra: bool, *, ffn: bool) -> Shapes:
     """ViT-Adapter's; both tasks are alike."""
-    extractor = attention(1) | feed_forward()
+    extractor = attention(1) | (feed_forward() if ffn else {})
     shapes = below('injector', attention(3) | {'gamma': (WIDTH,)}) | below('extractor', extractor)
-    for i in range(2 if last else 0):
+    for i in range(2 if extra else 0):
         shapes |= below(f'extra_extractors.{i}', extractor)
     return shapes
 

@@ -50,6 +50,6 @@ def test_a_release_that_differs_is_told(bench, capsys, monkeypatch):
 
     monkeypatch.setattr(bench, 'build_released', lambda *_: Constant(0.0))
     monkeypatch.setattr(bench, 'build_ours', lambda *_: Constant(3e-4))
-    worst = bench.print_table({'segmentation': Constant}, ['T'])
+    worst = bench.print_table({('segmentation', 'ViTAdapter'): Constant}, ['T'])
     assert worst == pytest.approx(3e-4)
     assert '| T | segmentation | off | 128x192 | 3.0e-04' in capsys.readouterr().out

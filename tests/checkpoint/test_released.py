@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import MODELS
-from released_layouts import GRID, VIT_HEADS, WINDOW, image, released_state
+from released_layouts import GRID, VIT_HEADS, WINDOW, image, released_state, square
 from small_vits import assert_complete
 
 from vit_dense.checkpoint import (
@@ -24,9 +24,9 @@ METHODS = ('ViTAdapter', 'ViTCoMer')
 HEADS = {'segmentation': 'decode_head.conv_seg.bias', 'detection': 'rpn_head.rpn_cls.bias'}
 
 
-def recognise(method, task, *, layer_scale=True, prefix='backbone.'):
+def recognise(method, task, *, prefix='backbone.', **options):
     """With a head where the backbone has a prefix."""
-    state = released_state(method, task, layer_scale=layer_scale)
+    state = released_state(method, task, **options)
     file = {f'{prefix}{name}': tensor for name, tensor in state.items()}
     if 'backbone.' in prefix:
         file[prefix.replace('backbone.', '') + HEADS[task]] = torch.ones(3)
@@ -36,7 +36,8 @@ def recognise(method, task, *, layer_scale=True, prefix='backbone.'):
 def build(released, *, window=None, init_values=1.0, **vit):
     """Ours, by the settings that the file tells; the heads of the ViT show in no shape."""
     settings = released.settings
-    kwargs = {**settings['vit']['model_kwargs'], 'num_heads': VIT_HEADS, 'init_values': init_values}
+    kwargs = {**settings['vit']['model_kwargs'], 'num_heads': VIT_HEADS}
+    kwargs |= {} if released.is_beit else {'init_values': init_values}
     vit = {**settings['vit'], 'window_size': window, 'model_kwargs': kwargs, **vit}
     vit |= {'global_blocks': [3]} if window else {}
     return MODELS.build({**settings, 'vit': vit}).eval()
@@ -60,13 +61,66 @@ def test_same_maps_as_the_release(method, task, window):
     released = recognise(method, task)
     model = build(released, window=window)
     load(model, released)
-    expected = RECORDED[f'{method}/{task}/{window or "off"}']
-    for ours, theirs in zip(outputs(model), expected, strict=True):
+    compare(outputs(model), RECORDED[f'{method}/{task}/{window or "off"}'])
+
+
+def compare(maps, recorded):
+    for ours, theirs in zip(maps, recorded, strict=True):
         assert list(ours.shape) == theirs['shape']
         values = ours.flatten()[:: ours.numel() // 12][:12]
         torch.testing.assert_close(values, torch.tensor(theirs['values']), atol=2e-5, rtol=0)
         assert ours.mean().item() == pytest.approx(theirs['mean'], abs=1e-5)
         assert ours.std().item() == pytest.approx(theirs['std'], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('variant', 'task'), [('light', 'segmentation'), ('MAE', 'detection'), ('BEiT', 'segmentation')]
+)
+def test_same_maps_as_the_release_s_variants(variant, task):
+    options = {'variant': variant, 'layer_scale': variant != 'MAE'}
+    released = recognise('ViTAdapter', task, **options)
+    model = build(released, init_values=1.0 if options['layer_scale'] else None)
+    report = load(model, released)
+    assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
+    with torch.no_grad():
+        maps = model(square() if variant == 'BEiT' else image())
+    compare(maps, RECORDED[f'ViTAdapter, {variant}/{task}/off'])
+
+
+def test_what_variants_want_is_told():
+    light = recognise('ViTAdapter', 'segmentation', variant='light').settings
+    assert (light['type'], light['cffn_ratio']) == ('LightViTAdapter', 0)
+    assert (light['interaction_indexes'], light['vit_feature_source']) == ([(0, 3)], 'none')
+    mae = recognise('ViTAdapter', 'detection', variant='MAE', layer_scale=False).settings
+    assert (mae['type'], mae['vit_feature_source']) == ('LightViTAdapter', 'last')
+    assert 'interaction_indexes' not in mae
+    assert 'cffn_ratio' not in mae
+    beit = recognise('ViTAdapter', 'segmentation', variant='BEiT')
+    assert beit.settings['vit'] == {
+        'type': 'TimmViT',
+        'model_name': 'beit_base_patch16_224',
+        'model_kwargs': {'img_size': 64, 'embed_dim': 32, 'depth': 4, 'num_heads': 2},
+    }
+    assert 'segmentation model on BEiT' in str(beit)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'cls_token': None}, 'detection on BEiT, whose windows differ'),
+        (
+            {'layers.0.self_attn.in_proj.weight': torch.ones(3, 3)},
+            'ViTAdapter is on Uni-Perceiver: supported are',
+        ),
+    ],
+)
+def test_variants_that_nothing_here_runs_are_refused(changes, message):
+    state = released_state('ViTAdapter', 'segmentation', variant='BEiT') | changes
+    state = {name: t for name, t in state.items() if t is not None}
+    if 'cls_token' in state:
+        state = {name: t for name, t in state.items() if not name.startswith('blocks.')}
+    with pytest.raises(ValueError, match=message):
+        recognise_released({f'backbone.{name}': t for name, t in state.items()})
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'module.', 'module.backbone.'])
@@ -98,8 +152,6 @@ def test_settings_are_told_by_names_and_shapes(task, source):
     assert settings['conv_inplane'] == 8
     assert settings['vit'].get('window_size') == (14 if task == 'detection' else None)
     assert settings['vit']['model_kwargs'] == {
-        'class_token': False,
-        'global_pool': 'avg',
         'init_values': 1.0,
         'img_size': GRID * 16,
         'embed_dim': 32,
@@ -119,8 +171,8 @@ def test_published_sizes_need_no_shapes():
     state['level_embed'] = torch.zeros(3, 768)
     state['pos_embed'] = torch.zeros(1, 197, 768)
     vit = recognise_released(state).settings['vit']
-    assert vit['model_name'] == 'vit_base_patch16_224'
-    assert vit['model_kwargs'].keys() == {'class_token', 'global_pool', 'init_values'}
+    assert vit['model_name'] == 'deit_base_patch16_224'
+    assert vit['model_kwargs'] == {'init_values': 1.0}
 
 
 @pytest.mark.parametrize('window', [None, WINDOW])
@@ -145,7 +197,7 @@ def test_layer_scale_of_one_is_added_where_the_file_has_none():
     for a, b in zip(outputs(plain), outputs(scaled), strict=True):
         assert torch.equal(a, b)
     assert 'LayerScale of 1 added' in str(report)
-    assert released.settings['vit']['model_kwargs'].get('init_values') is None
+    assert 'init_values' not in released.settings['vit']['model_kwargs']
 
 
 def test_loading_leaves_the_file_alone():
@@ -160,8 +212,7 @@ def test_loading_leaves_the_file_alone():
     ('setting', 'value', 'message'),
     [
         ('vit_feature_source', 'last', "vit_feature_source='last', but the release has 'stages'"),
-        ('as_released', False, 'as_released=False, but the release has True'),
-        ('window_size', 14, 'window_size=14, but the release has None'),
+        ('window_size', 14, 'vit.window_size=14, but the release has None'),
     ],
 )
 def test_settings_that_make_another_function_are_named(setting, value, message):
@@ -170,6 +221,16 @@ def test_settings_that_make_another_function_are_named(setting, value, message):
     assert released.differences(model) == []
     setattr(model if setting == 'vit_feature_source' else model.vit, setting, value)
     assert released.differences(model) == [message]
+
+
+def test_another_type_of_vit_is_named():
+    released = recognise('ViTAdapter', 'segmentation')
+    no_cls = {'class_token': False, 'global_pool': 'avg'}
+    kwargs = {**released.settings['vit']['model_kwargs'], **no_cls}
+    model = build(released, type='TimmViT', model_kwargs=kwargs)
+    assert released.differences(model) == [
+        "vit.type='TimmViT', but the release has 'ReleasedTimmViT'"
+    ]
 
 
 def test_other_files_are_not_taken_for_released():
@@ -220,5 +281,5 @@ def test_the_vit_alone_needs_a_model_without_cls_token():
             'model_kwargs': {'embed_dim': 32, 'depth': 4, 'num_heads': 2, 'init_values': 1.0},
         }
     )
-    with pytest.raises(CheckpointMismatchError, match=r'cls_token.*class_token=False'):
+    with pytest.raises(CheckpointMismatchError, match=r"cls_token.*vit\.type='ReleasedTimmViT'"):
         load_vit_weights(vit.model, state)

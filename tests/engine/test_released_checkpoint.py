@@ -136,9 +136,8 @@ def test_another_function_is_warned_of(tmp_path, save, log):
 
 @pytest.mark.parametrize('job', ['train', 'test'])
 def test_a_cls_token_is_refused_with_the_settings(tmp_path, save, job):
-    kwargs = {**settings()['vit']['model_kwargs'], 'class_token': True, 'global_pool': 'token'}
-    config = settings(model_kwargs=kwargs, as_released=False)
-    with pytest.raises(ValueError, match=r'cls_token.*wants model\.backbone=.*class_token.: False'):
+    config = settings(type='TimmViT')
+    with pytest.raises(ValueError, match=r"cls_token.*wants model\.backbone=.*'ReleasedTimmViT'"):
         run(tmp_path, save(), job, config=config)
     run(tmp_path, save(), job, config=config, strict=False)
 

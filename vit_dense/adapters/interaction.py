@@ -63,24 +63,6 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     positions in `_geometry`.
     """
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """As usual; a released adapter's tensors are taken under their own names, too.
-
-        For everybody who loads without this package's hooks, such as `init_detector` of mmdet.
-        """
-        own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
-        released = recognise_released({name[len(prefix) :]: t for name, t in own.items()})
-        if released is not None:
-            converted, _ = plan_released(released, self.state_dict(), 'a state dict')
-            for name in own:
-                del state_dict[name]
-            state_dict.update({prefix + name: tensor for name, tensor in converted.items()})
-            for difference in released.differences(self):
-                MMLogger.get_current_instance().warning(f'{released}: {difference}')
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
     def __init__(
         self,
         vit: dict[str, Any] | TimmViT,
@@ -94,7 +76,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
             vit: a `TimmViT` or its config.
             interaction_indexes: first and last block of each stage, all blocks in order; None
                 cuts the depth in four parts.
-            vit_feature_source: 'stages' or 'last'; see the subclasses.
+            vit_feature_source: 'stages', 'last' or 'none'; see the subclasses.
             init_cfg: mmengine's.
 
         Raises:
@@ -108,10 +90,10 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
                 'SimpleFeaturePyramid'
             )
         self.stages = _check_stages(interaction_indexes, self.vit.depth)
-        if vit_feature_source not in ('stages', 'last'):
+        if vit_feature_source not in ('stages', 'last', 'none'):
             raise ValueError(
                 f"vit_feature_source={vit_feature_source!r} is not one of 'stages' (segmentation "
-                f"releases), 'last' (detection releases)"
+                f"releases), 'last' (detection releases), 'none' (the light release)"
             )
         if vit_feature_source == 'stages' and len(self.stages) != len(STRIDES):
             raise ValueError(
@@ -126,12 +108,15 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         interactions: Iterable[Interaction],
         *,
         conv_inplane: int,
-        cffn_ratio: float,
+        cffn_ratio: float | None,
         norm: str,
     ) -> None:
-        """Makes the layers around the interactions, one for each stage, and initialises all."""
+        """Makes the layers around the interactions, one for each stage, and initialises all.
+
+        `cffn_ratio` is None where there are no FFNs.
+        """
         dim = self.vit.embed_dim
-        if min(conv_inplane, int(dim * cffn_ratio)) < 1:
+        if conv_inplane < 1 or (cffn_ratio is not None and int(dim * cffn_ratio) < 1):
             raise ValueError(
                 f'conv_inplane={conv_inplane} and cffn_ratio={cffn_ratio} (of width {dim}) must '
                 f'each leave at least one channel'
@@ -163,6 +148,26 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         for module in self.interactions.modules():
             if isinstance(module, MSDeformAttn):
                 module.reset_parameters()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """As usual; a released adapter's tensors are taken under their own names, too.
+
+        For everybody who loads without this package's hooks, such as `init_detector` of mmdet.
+        """
+        own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
+        released = recognise_released({name[len(prefix) :]: t for name, t in own.items()})
+        if released is not None:
+            # not `state_dict()`, for which FSDP would gather all shards
+            expected = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+            converted, _ = plan_released(released, expected, 'a state dict')
+            for name in own:
+                del state_dict[name]
+            state_dict.update({prefix + name: tensor for name, tensor in converted.items()})
+            for difference in released.differences(self):
+                MMLogger.get_current_instance().warning(f'{released}: {difference}')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @abstractmethod
     def _geometry(
@@ -216,9 +221,11 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         c2, c3, c4 = tokens_to_maps(pyramid, shapes)
         size = (c1.shape[-2], c1.shape[-1])
         maps = [c1 + crop_map(self.up(c2), size), c2, c3, c4]
+        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
+        if self.vit_feature_source == 'none':
+            return tuple(norm(x) for norm, x in zip(norms, maps, strict=True))
         if self.vit_feature_source == 'last':
             vit_maps = [vit_maps[-1]] * len(STRIDES)
-        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         return tuple(
             norm(
                 x

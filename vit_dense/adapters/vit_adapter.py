@@ -59,21 +59,25 @@ class Extractor(nn.Module):
         self.query_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.feat_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attn = MSDeformAttn(dim, num_levels=1, **attn)
-        self.ffn = ConvFFN(dim, int(dim * ffn_ratio))
-        self.ffn_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.drop_path = DropPath(drop_path)
+        self.has_ffn = ffn_ratio > 0
+        if self.has_ffn:
+            self.ffn = ConvFFN(dim, int(dim * ffn_ratio))
+            self.ffn_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+            self.drop_path = DropPath(drop_path)
 
     def forward(self, pyramid: Tensor, patches: Tensor, geometry: TokenGeometry) -> Tensor:
         """(B, S, C) pyramid tokens and (B, h*w, C) patch tokens -> (B, S, C)."""
         pyramid = pyramid + self.attn(
             self.query_norm(pyramid), geometry.pyramid_in_vit, self.feat_norm(patches)
         )
+        if not self.has_ffn:
+            return pyramid
         ffn = self.ffn(self.ffn_norm(pyramid), geometry.pyramid_shapes)
         return pyramid + self.drop_path(ffn)
 
 
 class InjectAndExtract(Interaction):
-    """One stage's exchange with the ViT; the last stage extracts two more times."""
+    """One stage's exchange with the ViT, by one injector and one or more extractors."""
 
     def __init__(self, injector: Injector, extractors: Sequence[Extractor]) -> None:
         super().__init__()
@@ -104,6 +108,8 @@ class InjectAndExtract(Interaction):
 class ViTAdapter(InteractionAdapter):
     """ViT-Adapter on a plain ViT. The defaults are the released ones for the base size."""
 
+    extra_extractors = 2  # after the last stage's first one
+
     def __init__(
         self,
         vit: dict[str, Any] | TimmViT,
@@ -128,10 +134,11 @@ class ViTAdapter(InteractionAdapter):
             deform_num_heads: heads of the deformable attention (released: 6, 6, 12, 16 for
                 T, S, B, L).
             deform_ratio: width of its values over the ViT's (released: 1, 1, 0.5, 0.5).
-            cffn_ratio: hidden width of the extractor's FFN over the ViT's.
+            cffn_ratio: hidden width of the extractor's FFN over the ViT's; 0 leaves it out (the
+                released light model).
             vit_feature_source: the ViT maps added to the outputs. 'stages' adds the map after
                 stage i to output i (released segmentation models); 'last' adds the last one to
-                all four (released detection models).
+                all four (released detection models); 'none' adds none (released light model).
             norm: of the maps, 'BN' (synchronised under several processes by the Runner's
                 `sync_bn='torch'`) or 'LN'.
             init_cfg: mmengine's.
@@ -153,12 +160,17 @@ class ViTAdapter(InteractionAdapter):
                 Injector(dim, **attn),
                 [
                     Extractor(dim, ffn_ratio=cffn_ratio, drop_path=drop_path, **attn)
-                    for _ in range(3 if i == last else 1)
+                    for _ in range(1 + self.extra_extractors * (i == last))
                 ],
             )
             for i in range(len(self.stages))
         )
-        self._build(interactions, conv_inplane=conv_inplane, cffn_ratio=cffn_ratio, norm=norm)
+        self._build(
+            interactions,
+            conv_inplane=conv_inplane,
+            cffn_ratio=cffn_ratio if cffn_ratio != 0 else None,
+            norm=norm,
+        )
 
     def _geometry(
         self, vit_shape: GridSize, pyramid_shapes: list[GridSize], device: torch.device
@@ -166,3 +178,14 @@ class ViTAdapter(InteractionAdapter):
         return TokenGeometry(
             vit_shape, self.vit.patch_size, pyramid_shapes, PYRAMID_STRIDES, device
         )
+
+
+@MODELS.register_module()
+class LightViTAdapter(ViTAdapter):
+    """A `ViTAdapter` that extracts once after the last stage.
+
+    So do the released models on MAE with large-scale jitter, and the light one, which also has a
+    single stage, `cffn_ratio=0` and `vit_feature_source='none'`.
+    """
+
+    extra_extractors = 0

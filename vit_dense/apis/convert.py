@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from ..checkpoint import (
 from ..checkpoint.architecture import guess_architecture
 from ..checkpoint.read import unwrap
 from .config import load_config
+from .export import without_lora
 
 _TORCH = ('.pth', '.pt')
 _SUFFIXES = (*_TORCH, '.safetensors')
@@ -73,7 +75,7 @@ def _build(path: str) -> nn.Module:
     """The model of a config file, with random weights."""
     config = load_config(path)
     init_default_scope(config.get('default_scope', 'mmengine'))
-    return MODELS.build(config.model)
+    return MODELS.build(ConfigDict(without_lora(config.model)))
 
 
 def _convert_released(
@@ -97,9 +99,8 @@ def _convert_vit(
     if adapter := sorted(name for name in tensors if _ADAPTER.search(name)):
         raise ValueError(
             f'{source} holds an adapter ({adapter[0]} and {len(adapter) - 1} more tensors) '
-            'that is not recognised as released: the BEiT variants are not supported, and '
-            'checkpoints of this package need no conversion. To take the ViT alone, name the file '
-            'in vit.checkpoint.'
+            'that is not recognised as released. Checkpoints of this package need no conversion: '
+            'give them to load_from; to take the ViT alone, name the file in vit.checkpoint'
         )
     if model is not None:
         vit: Any = getattr(getattr(model, 'backbone', None), 'vit', None)
@@ -113,7 +114,9 @@ def _convert_vit(
         guessed = guess_architecture(tensors) if model_name is None else (model_name, {})
         name, kwargs = guessed
         vit = TimmViT(name, final_norm=True, model_kwargs=kwargs)
-    report = load_vit_weights(vit.model, source)
+    # without a config, whatever fits the architecture that was told or named
+    options = vit.load_options() if model is not None else {}
+    report = load_vit_weights(vit.model, source, **options)
     report.recognised = report.recognised or f'a ViT, as {name} with {kwargs}'
     # What the file lacks is not made up.
     state = vit.model.state_dict()

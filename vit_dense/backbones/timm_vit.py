@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from ..checkpoint import load_vit_weights
 from ..layers import tokens_to_map
 from .families import TokenContext, drop_unused, find_family, layer_ids
-from .released import released_family
 from .sync_norms import find_activations, restore_activations
 from .weights import check_options, timm_weights
 from .windows import WindowPartition, active_drop_paths, own_drop_paths, run_dropping
@@ -52,6 +51,9 @@ class TimmViT(nn.Module):
         mean, std: the weights' normalisation, in 0..1 per channel.
     """
 
+    _find_family = staticmethod(find_family)
+    _antialias = True  # when a weight file's positions and kernels are resized
+
     def __init__(
         self,
         model_name: str,
@@ -64,7 +66,6 @@ class TimmViT(nn.Module):
         grad_checkpointing: bool = False,
         frozen_stages: int = -1,
         final_norm: bool = False,
-        as_released: bool = False,
         model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
@@ -83,9 +84,6 @@ class TimmViT(nn.Module):
             frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks
                 (no gradient, eval mode); the depth freezes the whole ViT.
             final_norm: keep the ViT's last norm layer, for maps taken after the last block.
-            as_released: compute what the released ViT-Adapter and ViT-CoMer do, for their trained
-                weights: positions are resized without antialias, and windows at the edge attend
-                to zeros beyond it. They have no cls token.
             model_kwargs: further arguments of the timm model, such as `patch_size` (kernels are
                 resized), `in_chans`, `img_size` or `init_values`.
 
@@ -106,10 +104,9 @@ class TimmViT(nn.Module):
         self.frozen_stages = frozen_stages
         self.model_kwargs = dict(model_kwargs or {})
         self.final_norm = final_norm
-        self.as_released = as_released
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
-        self.family = (released_family if as_released else find_family)(model_name)
+        self.family = self._find_family(model_name)
         self.model = self._build()
         self._activations = find_activations(self.model)
         self.model.set_grad_checkpointing(False)  # done in run_blocks
@@ -257,14 +254,8 @@ class TimmViT(nn.Module):
         """
         if self._is_init:
             return
-        # a kernel of another size is resized for those only who asked for this patch size
-        options: dict[str, Any] = {
-            'resize_patch': 'patch_size' in self.model_kwargs,
-            'antialias': not self.as_released,
-        }
         source: Path | dict[str, Tensor]
         if isinstance(self.checkpoint, dict):
-            options |= {k: v for k, v in self.checkpoint.items() if k != 'path'}
             source = Path(self.checkpoint['path'])
         elif self.checkpoint is not None:
             source = Path(self.checkpoint)
@@ -272,10 +263,20 @@ class TimmViT(nn.Module):
             source = timm_weights(self.model_name, self.model_kwargs)
         else:
             return
-        report = load_vit_weights(self.model, source, **options)
+        report = load_vit_weights(self.model, source, **self.load_options())
         self._is_init = True  # not before: a load that failed is tried again
         origin = 'timm' if self.pretrained else 'file'
         MMLogger.get_current_instance().info(f'{self.model_name}, weights from {origin}: {report}')
+
+    def load_options(self) -> dict[str, Any]:
+        """How `load_vit_weights` is to load into `model`, by the arguments of this ViT."""
+        # a kernel of another size is resized for those only who asked for this patch size
+        options = {
+            'resize_patch': 'patch_size' in self.model_kwargs,
+            'antialias': self._antialias,
+        }
+        given = self.checkpoint if isinstance(self.checkpoint, dict) else {}
+        return options | {k: v for k, v in given.items() if k != 'path'}
 
     def forward(self, image: Tensor) -> Tensor:
         """Refuses: a plain ViT has one scale, and heads for dense prediction want four.
@@ -286,7 +287,7 @@ class TimmViT(nn.Module):
         raise ValueError(
             "backbone.type='TimmViT' has one map of one stride: wrap it in an adapter, such as "
             "backbone=dict(type='ViTAdapter', vit=dict(type='TimmViT', ...)) or "
-            "type='SimpleFeaturePyramid'"
+            "type='SimpleFeaturePyramid'; for a linear probe, type='PlainViT' gives that one map"
         )
 
     def layer_groups(self) -> dict[str, int]:

@@ -4,7 +4,8 @@ A release writes the ViT's parts at the root of the backbone, where we keep them
 `vit.model.`; heads of mmseg 0.x and mmdet 2.x (UPerNet, FPN, Mask R-CNN, ...) have the names that
 mmseg 1.x and mmdet 3.x give them. The position of a cls token is in every file and in no forward:
 it is dropped. LayerScale is `gamma1`, `gamma2` there; a ViT without has it multiplied into the
-linear layer before it, which is the same function.
+linear layer before it, which is the same function. Segmentation models on BEiT keep their cls token
+and have timm's names.
 """
 
 import re
@@ -16,15 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .diagnose import SIZES, depth_of
+from .diagnose import depth_of
+from .released_settings import backbone_settings, grid_of, size_of
 from .report import LoadReport
 
 __all__ = ['Released', 'plan_released', 'recognise_released']
 
-NO_CLS_TOKEN = (
-    'the released networks have no cls token: set '
-    "vit.model_kwargs=dict(class_token=False, global_pool='avg')"
-)
+NO_CLS_TOKEN = "the released networks have no cls token: set vit.type='ReleasedTimmViT'"
 _VIT = 'vit.model.'
 _WRAPPERS = ('module.', '')
 _ROOTS = ('backbone.', '')
@@ -33,7 +32,13 @@ _METHODS = {
     'ViTAdapter': 'interactions.0.injector.query_norm.weight',
     'ViTCoMer': 'interactions.0.mrfp.fc1.weight',
 }
-_COMMON = ('patch_embed.proj.weight', 'pos_embed', 'level_embed', 'spm.stem.0.weight')
+_COMMON = ('level_embed', 'spm.stem.0.weight')
+_BEIT = 'blocks.0.attn.relative_position_bias_table'
+# What the named variants have and we cannot run.
+_UNSUPPORTED = {
+    'layers.0.self_attn.in_proj.weight': 'is on Uni-Perceiver',
+    _BEIT: 'is for detection on BEiT, whose windows differ in size from block to block',
+}
 _RENAMED = (
     (r'^blocks\.(\d+)\.gamma([12])$', rf'{_VIT}blocks.\1.ls\2.gamma'),
     (r'^(blocks\.|patch_embed\.|pos_embed$|cls_token$)', rf'{_VIT}\1'),
@@ -49,13 +54,8 @@ _RENAMED = (
 )
 _TASKS = {
     'segmentation': ('decode_head.',),
-    'detection': ('rpn_head.', 'roi_head.', 'bbox_head.'),
+    'detection': ('rpn_head.', 'roi_head.', 'bbox_head.', 'panoptic_head.'),
 }
-_POINTS = 4  # sampling points per head and level; no shape tells them from the heads
-_LEVELS = {'ViTAdapter': 1, 'ViTCoMer': 3}  # of the attention that `_attention` names
-_DEIT_GRID = 14
-_FFN_RATIO = 0.25  # in all published configs, and our default
-_HEAD_DIM = 64  # of all published ViTs; no shape shows it
 
 
 @dataclass(frozen=True)
@@ -88,49 +88,30 @@ class Released:
     @property
     def layer_scale(self) -> bool:
         """Whether the ViT has one."""
-        return 'blocks.0.gamma1' in self.backbone
+        return any(f'blocks.0.{name}' in self.backbone for name in ('gamma1', 'gamma_1'))
+
+    @property
+    def is_beit(self) -> bool:
+        """Whether the ViT is BEiT's: relative positions and a cls token."""
+        return _BEIT in self.backbone
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The backbone's config, as far as shapes and names tell it."""
-        width, grid = self._size('level_embed', 1), self._grid
-        kwargs: dict[str, Any] = {'class_token': False, 'global_pool': 'avg'}
-        kwargs |= {'init_values': 1.0} if self.layer_scale else {}
-        kwargs |= {'img_size': 16 * grid} if grid != _DEIT_GRID else {}
-        vit: dict[str, Any] = {
-            'type': 'TimmViT',
-            'model_name': f'vit_{SIZES.get(width, "base")}_patch16_224',
-            'as_released': True,
-            'model_kwargs': kwargs,
-        }
-        if width not in SIZES:
-            kwargs |= {'embed_dim': width, 'depth': depth_of(self.backbone)}
-            kwargs |= {'num_heads': max(1, width // _HEAD_DIM)}
-        settings = {
-            'type': self.method,
-            'deform_num_heads': self._attention('attention_weights')
-            // (_POINTS * _LEVELS[self.method]),
-            'deform_ratio': self._attention('value_proj') / width,
-            'conv_inplane': self._size('spm.stem.0.weight'),
-        }
-        if self.method == 'ViTCoMer':
-            settings['mrfp_ratio'] = self._size('interactions.0.mrfp.fc1.weight') / width
-        hidden = f'{self._first}.ffn.fc1.weight'
-        if hidden in self.backbone and self._size(hidden) != int(width * _FFN_RATIO):
-            settings['cffn_ratio'] = self._size(hidden) / width
-        if self.task is not None:
-            settings['vit_feature_source'] = 'stages' if self.task == 'segmentation' else 'last'
-        if self.task == 'detection':
-            vit['window_size'] = 14
-        return settings | {'vit': vit}
+        return backbone_settings(self)
+
+    def size(self, name: str, axis: int = 0) -> int:
+        """An edge of one of the backbone's tensors."""
+        return int(self.backbone[name].shape[axis])
 
     def __str__(self) -> str:
-        width, depth = self._size('level_embed', 1), depth_of(self.backbone)
         what = f'{self.task} model' if self.task else 'backbone'
         scale = 'with' if self.layer_scale else 'without'
         return (
-            f'released {self.method}, {what} ({SIZES.get(width, "unknown size")}: width {width}, '
-            f'depth {depth}, positions {self._grid}x{self._grid}, {scale} LayerScale)'
+            f'released {self.method}, {what}{" on BEiT" * self.is_beit} '
+            f'({size_of(self) or "unknown size"}: width {self.size("level_embed", 1)}, depth '
+            f'{depth_of(self.backbone)}, {"relative " * self.is_beit}positions '
+            f'{grid_of(self)}x{grid_of(self)}, {scale} LayerScale)'
         )
 
     def differences(self, model: Any) -> list[str]:
@@ -144,14 +125,18 @@ class Released:
         """
         adapter = getattr(model, 'backbone', model)
         vit = getattr(adapter, 'vit', None)
-        wanted = {k: v for k, v in self.settings.items() if k == 'vit_feature_source'}
-        pairs = [(adapter, name, value) for name, value in wanted.items()]
-        pairs += [(vit, 'as_released', True)]
-        pairs += [(vit, 'window_size', self.settings['vit'].get('window_size'))] if wanted else []
+        pairs: list[tuple[str, Any, Any]] = []
+        if not self.is_beit:
+            pairs += [('vit.type', type(vit).__name__, self.settings['vit']['type'])]
+        if self.task is not None:
+            source = getattr(adapter, 'vit_feature_source', None)
+            pairs += [('vit_feature_source', source, self.settings['vit_feature_source'])]
+            window = getattr(vit, 'window_size', None)
+            pairs += [('vit.window_size', window, self.settings['vit'].get('window_size'))]
         return [
-            f'{name}={getattr(owner, name, None)!r}, but the release has {value!r}'
-            for owner, name, value in pairs
-            if getattr(owner, name, None) != value
+            f'{name}={ours!r}, but the release has {theirs!r}'
+            for name, ours, theirs in pairs
+            if ours != theirs
         ]
 
     def convert(self, expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -164,7 +149,10 @@ class Released:
             The tensors, and what was done to them beyond renaming.
         """
         state = {_rename(name): tensor for name, tensor in self.backbone.items()}
-        notes = []
+        notes: list[str] = []
+        if self.is_beit:  # indexes into the tables, which follow from the grid
+            state = {k: t for k, t in state.items() if not k.endswith('relative_position_index')}
+            return state, notes
         name = f'{_VIT}pos_embed'
         target = expected.get(name)
         if target is None or target.shape != state[name].shape:
@@ -195,32 +183,23 @@ class Released:
             As `convert`.
         """
         whole = {f'{_VIT}{name}': tensor for name, tensor in expected.items()}
-        whole[f'{_VIT}pos_embed'] = self.backbone['pos_embed']
+        if not self.is_beit:
+            whole[f'{_VIT}pos_embed'] = self.backbone['pos_embed']
         state, notes = self.convert(whole)
         return {k[len(_VIT) :]: t for k, t in state.items() if k.startswith(_VIT)}, notes
 
-    @property
-    def _grid(self) -> int:
-        return round((self._size('pos_embed', 1) - 1) ** 0.5)
-
-    def _size(self, name: str, axis: int = 0) -> int:
-        return int(self.backbone[name].shape[axis])
-
-    @property
-    def _first(self) -> str:
-        """The first part that has a deformable attention of its own and an FFN."""
-        return f'interactions.0.{"extractor" if self.method == "ViTAdapter" else "cti_tov"}'
-
-    def _attention(self, part: str) -> int:
-        """Rows of a layer of the first deformable attention."""
-        return self._size(f'{self._first}.attn.{part}.weight')
-
 
 def recognise_released(tensors: Mapping[str, Tensor]) -> Released | None:
-    """What released checkpoint a state dict is, whole model or backbone; None for other files."""
+    """What released checkpoint a state dict is, whole model or backbone; None for other files.
+
+    Raises:
+        ValueError: it is one of the variants that nothing here can run.
+    """
     for prefix in (wrapper + root for wrapper in _WRAPPERS for root in _ROOTS):
         if any(f'{prefix}{name}' not in tensors for name in _COMMON):
             continue
+        if any(name.startswith(f'{prefix}{_VIT}') for name in tensors):
+            continue  # a checkpoint of ours
         method = next((m for m, name in _METHODS.items() if f'{prefix}{name}' in tensors), None)
         if method is None:
             continue
@@ -229,6 +208,7 @@ def recognise_released(tensors: Mapping[str, Tensor]) -> Released | None:
         others = {
             k.removeprefix(wrapper): t for k, t in tensors.items() if not k.startswith(prefix)
         }
+        _refuse_unsupported(method, backbone)
         return Released(method, prefix, backbone, others)
     return None
 
@@ -267,6 +247,17 @@ def plan_released(
     total = sum(t.numel() for t in expected.values())
     report.matched = sum(expected[name].numel() for name in report.loaded) / max(1, total)
     return state, report
+
+
+def _refuse_unsupported(method: str, backbone: Mapping[str, Tensor]) -> None:
+    if 'pos_embed' in backbone or (_BEIT in backbone and 'cls_token' in backbone):
+        return
+    known = (why for name, why in _UNSUPPORTED.items() if name in backbone)
+    why = next(known, 'has neither learned positions nor relative ones')
+    raise ValueError(
+        f'This released {method} {why}: supported are those on plain ViTs (DeiT, AugReg, MAE, '
+        'DINOv2), and the segmentation models on BEiT; take one of these'
+    )
 
 
 def _rename(name: str) -> str:

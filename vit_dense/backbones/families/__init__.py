@@ -11,6 +11,7 @@ from .base import Family, TokenContext
 from .parameters import drop_unused, layer_ids
 from .pyramids import PyramidFamily, find_pyramid_family
 from .registry import FAMILIES, find_family
+from .released import released_family
 
 __all__ = [
     'FAMILIES',
@@ -21,4 +22,5 @@ __all__ = [
     'find_family',
     'find_pyramid_family',
     'layer_ids',
+    'released_family',
 ]

@@ -1,14 +1,12 @@
-"""`as_released`: the ViT of the released adapters, against its definition spelled out."""
+"""ReleasedTimmViT: the ViT of the released adapters, against its definition spelled out."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vit_dense.backbones import TimmViT
+from vit_dense.backbones import ReleasedTimmViT, TimmViT
 
 TINY = {
-    'class_token': False,
-    'global_pool': 'avg',
     'img_size': 64,
     'embed_dim': 24,
     'depth': 2,
@@ -18,7 +16,7 @@ TINY = {
 
 def build(name='vit_tiny_patch16_224', kwargs=TINY, **options):
     torch.manual_seed(0)
-    vit = TimmViT(name, as_released=True, model_kwargs=kwargs, **options)
+    vit = ReleasedTimmViT(name, model_kwargs=kwargs, **options)
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return vit.eval()
@@ -66,7 +64,8 @@ def test_windows_at_the_edge_attend_to_zeros(window):
 
 def test_windows_differ_from_the_plain_ones_at_the_edge_only():
     released, plain = build(window_size=4, global_blocks=[]), None
-    plain = TimmViT('vit_tiny_patch16_224', window_size=4, global_blocks=[], model_kwargs=TINY)
+    no_cls = {'class_token': False, 'global_pool': 'avg', **TINY}
+    plain = TimmViT('vit_tiny_patch16_224', window_size=4, global_blocks=[], model_kwargs=no_cls)
     plain.load_state_dict(released.state_dict())
     tokens, context = released.embed(torch.randn(1, 3, 64, 96))
     maps = [
@@ -92,11 +91,11 @@ def test_trains_with_recomputed_blocks():
 @pytest.mark.parametrize(
     ('name', 'kwargs', 'message'),
     [
-        ('vit_tiny_patch16_224', {}, 'has 1 prefix tokens; set model_kwargs'),
+        ('vit_tiny_patch16_224', {'class_token': True}, 'has 1 prefix tokens'),
         ('eva02_tiny_patch14_224', {}, 'plain ViTs'),
         ('vit_tiny_patch16_224', {**TINY, 'pos_embed': 'none'}, 'no learned positions'),
     ],
 )
 def test_other_vits_are_refused(name, kwargs, message):
-    with pytest.raises(ValueError, match=f'as_released=True.*{message}'):
-        TimmViT(name, as_released=True, model_kwargs=kwargs)
+    with pytest.raises(ValueError, match=f'ReleasedTimmViT.*{message}'):
+        ReleasedTimmViT(name, model_kwargs=kwargs)

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor
 
-from .families import Family, TokenContext, find_family
-from .windows import Tile
+from ..windows import Tile
+from .base import Family, TokenContext
+from .registry import find_family
 
 
 class ZeroPaddedAttention(Attention):
@@ -63,15 +64,15 @@ class ReleasedFamily(Family):
         if model.pos_embed is None or odd:
             what = f'attention of type {odd[0]}' if odd else 'no learned positions'
             raise ValueError(
-                f'as_released=True: the released adapters sit on plain ViTs with learned '
-                f'positions, but this one has {what}; choose a model_name such as '
-                f"'vit_base_patch16_224', or leave as_released out"
+                f'ReleasedTimmViT: the released adapters sit on plain ViTs with learned positions, '
+                f'but this one has {what}; choose a model_name such as '
+                f"'deit_base_patch16_224', or type='TimmViT'"
             )
         if model.num_prefix_tokens:
             raise ValueError(
-                f'as_released=True: the released adapters have no cls token, but this ViT has '
-                f'{model.num_prefix_tokens} prefix tokens; set '
-                f"model_kwargs=dict(class_token=False, global_pool='avg')"
+                f'ReleasedTimmViT: the released adapters have no cls token, but this ViT has '
+                f'{model.num_prefix_tokens} prefix tokens: choose a model_name without more of '
+                f'them, and leave class_token out of model_kwargs'
             )
         for block in model.blocks:
             block.attn.__class__ = ZeroPaddedAttention
@@ -107,8 +108,8 @@ def released_family(model_name: str) -> Family:
     family = find_family(model_name)
     if type(family) is not Family:
         raise ValueError(
-            f'as_released=True with model_name={model_name!r}: the released adapters sit on plain '
-            f"ViTs; choose one such as 'vit_base_patch16_224', or leave as_released out"
+            f'ReleasedTimmViT with model_name={model_name!r}: the released adapters sit on plain '
+            f"ViTs; choose one such as 'deit_base_patch16_224', or type='TimmViT'"
         )
     return ReleasedFamily()
 
