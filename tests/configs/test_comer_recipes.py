@@ -26,6 +26,7 @@ DETECTION: dict[str, tuple[Any, ...]] = {
     'l-augreg_mask-rcnn_8xb2-3x': (1e-4, 0.05, 0.8, 0.4, 16, 0.5, 0.5),
     's-dinov2_mask-rcnn_8xb2-1x': (1e-4, 0.05, 0.7, 0.2, 6, 1.0, 0.5),
     's-dinov2_mask-rcnn_8xb2-3x': (1e-4, 0.05, 0.7, 0.2, 6, 1.0, 0.5),
+    'b-dinov2_mask-rcnn_8xb2-1x': (1e-4, 0.05, 0.6, 0.3, 12, 0.5, 0.5),
     'b-dinov2_mask-rcnn_8xb2-3x': (1e-4, 0.05, 0.6, 0.3, 12, 0.5, 0.5),
 }
 # Millions of parameters with UPerNet, from the release's table of results.
