@@ -18,6 +18,8 @@ SEGMENTATION: dict[str, tuple[Any, ...]] = {
     'b-deit': (6e-5, 0.01, 0.95, 0.3, 12, 0.5, 1.0),
     'l-augreg': (2e-5, 0.05, 0.95, 0.4, 16, 0.5, 1.0),
     's-dinov2': (6e-5, 0.05, 0.7, 0.2, 6, 1.0, 1.5),
+    'b-dinov2': (6e-5, 0.05, 0.6, 0.3, 12, 0.5, 1.0),
+    'l-dinov2': (6e-5, 0.05, 0.65, 0.4, 16, 0.5, 1.0),
 }
 DETECTION: dict[str, tuple[Any, ...]] = {
     't-deit_mask-rcnn_8xb2-3x': (1e-4, 0.05, 1.0, 0.1, 6, 1.0, 0.5),
@@ -28,6 +30,7 @@ DETECTION: dict[str, tuple[Any, ...]] = {
     's-dinov2_mask-rcnn_8xb2-3x': (1e-4, 0.05, 0.7, 0.2, 6, 1.0, 0.5),
     'b-dinov2_mask-rcnn_8xb2-1x': (1e-4, 0.05, 0.6, 0.3, 12, 0.5, 0.5),
     'b-dinov2_mask-rcnn_8xb2-3x': (1e-4, 0.05, 0.6, 0.3, 12, 0.5, 0.5),
+    'l-dinov2_mask-rcnn_8xb2-3x': (1e-4, 0.05, 0.65, 0.4, 16, 0.5, 0.5),
 }
 # Millions of parameters with UPerNet, from the release's table of results.
 MILLIONS = {'t-deit': 38.7, 's-deit': 61.4, 'b-deit': 144.7}
