@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .diagnose import depth_of
-from .released_settings import backbone_settings, grid_of, size_of
+from .released_settings import BEIT_TABLE, backbone_settings, describe, has_layer_scale
 from .report import LoadReport
 
 __all__ = ['Released', 'plan_released', 'recognise_released']
@@ -33,11 +32,10 @@ _METHODS = {
     'ViTCoMer': 'interactions.0.mrfp.fc1.weight',
 }
 _COMMON = ('level_embed', 'spm.stem.0.weight')
-_BEIT = 'blocks.0.attn.relative_position_bias_table'
 # What the named variants have and we cannot run.
 _UNSUPPORTED = {
     'layers.0.self_attn.in_proj.weight': 'is on Uni-Perceiver',
-    _BEIT: 'is for detection on BEiT, whose windows differ in size from block to block',
+    BEIT_TABLE: 'is for detection on BEiT, whose windows differ in size from block to block',
 }
 _RENAMED = (
     (r'^blocks\.(\d+)\.gamma([12])$', rf'{_VIT}blocks.\1.ls\2.gamma'),
@@ -88,31 +86,22 @@ class Released:
     @property
     def layer_scale(self) -> bool:
         """Whether the ViT has one."""
-        return any(f'blocks.0.{name}' in self.backbone for name in ('gamma1', 'gamma_1'))
+        return has_layer_scale(self.backbone)
 
     @property
     def is_beit(self) -> bool:
         """Whether the ViT is BEiT's: relative positions and a cls token."""
-        return _BEIT in self.backbone
+        return BEIT_TABLE in self.backbone
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The backbone's config, as far as shapes and names tell it."""
-        return backbone_settings(self)
-
-    def size(self, name: str, axis: int = 0) -> int:
-        """An edge of one of the backbone's tensors."""
-        return int(self.backbone[name].shape[axis])
+        return backbone_settings(self.method, self.backbone, self.task)
 
     def __str__(self) -> str:
         what = f'{self.task} model' if self.task else 'backbone'
-        scale = 'with' if self.layer_scale else 'without'
-        return (
-            f'released {self.method}, {what}{" on BEiT" * self.is_beit} '
-            f'({size_of(self) or "unknown size"}: width {self.size("level_embed", 1)}, depth '
-            f'{depth_of(self.backbone)}, {"relative " * self.is_beit}positions '
-            f'{grid_of(self)}x{grid_of(self)}, {scale} LayerScale)'
-        )
+        on = ' on BEiT' if self.is_beit else ''
+        return f'released {self.method}, {what}{on} ({describe(self.backbone)})'
 
     def differences(self, model: Any) -> list[str]:
         """What no shape shows: settings of a model that make it another function than this one.
@@ -250,7 +239,7 @@ def plan_released(
 
 
 def _refuse_unsupported(method: str, backbone: Mapping[str, Tensor]) -> None:
-    if 'pos_embed' in backbone or (_BEIT in backbone and 'cls_token' in backbone):
+    if 'pos_embed' in backbone or (BEIT_TABLE in backbone and 'cls_token' in backbone):
         return
     known = (why for name, why in _UNSUPPORTED.items() if name in backbone)
     why = next(known, 'has neither learned positions nor relative ones')
