@@ -34,6 +34,7 @@ LIBRARIES = {'segmentation': 'mmseg', 'detection': 'mmdet'}
 CLASSES = {'vit_adapter': 'ViTAdapter', 'vit_comer': 'ViTCoMer', 'beit_adapter': 'BEiTAdapter'}
 HEAD_NAMES = {'segmentation': 'decode_head.conv_seg.bias', 'detection': 'rpn_head.rpn_cls.bias'}
 WINDOW = 14
+LARGE_WINDOW = 56  # of BEiT for detection, in the last block of each quarter
 IMAGES: Sequence[tuple[int, int]] = ((128, 192), (224, 160))  # height, width
 
 
@@ -95,8 +96,8 @@ VARIANTS = {
             ('add_vit_feature', False),
         ),
     ),
-    'B, BEiT': Variant(768, 12, 12, 12, 0.5, tasks=('segmentation',), options=BEIT),
-    'L, BEiT': Variant(1024, 24, 16, 16, 0.5, tasks=('segmentation',), options=BEIT),
+    'B, BEiT': Variant(768, 12, 12, 12, 0.5, options=BEIT),
+    'L, BEiT': Variant(1024, 24, 16, 16, 0.5, options=BEIT),
 }
 LIMIT = 1e-4
 
@@ -177,12 +178,16 @@ def build_released(
 ) -> nn.Module:
     """The released backbone of a published size, in evaluation mode.
 
-    Its BEiT has indexes of one image size and runs no other.
+    Its BEiT for segmentation has indexes of one image size and runs no other; that for detection
+    has windows in all blocks.
     """
     depth, stages = variant.depth, variant.stages
     options: dict[str, Any] = dict(variant.options)
-    if variant.is_beit:
+    if variant.is_beit and task == 'segmentation':
         options['img_size'] = size
+    elif variant.is_beit:
+        options['window_attn'] = [True] * depth
+        options['window_size'] = [*[WINDOW] * (depth // 4 - 1), LARGE_WINDOW] * 4
     else:
         windowed = [window is not None and (i + 1) % (depth // 4) != 0 for i in range(depth)]
         options['window_attn'] = windowed
@@ -239,7 +244,8 @@ def build_ours(released: nn.Module, task: str, window: int | None) -> nn.Module:
     if recognised is None:
         raise RuntimeError('the release was not recognised by its names')
     settings = recognised.settings
-    settings['vit'] = {**settings['vit'], 'window_size': window}
+    if not recognised.is_beit:
+        settings['vit'] = {**settings['vit'], 'window_size': window}
     ours = MODELS.build(settings)
     state, report = plan_released(recognised, ours.state_dict(), 'random weights')
     if report.missing or report.unexpected or report.mismatched:
@@ -261,8 +267,8 @@ def print_table(classes: dict[tuple[str, str], Any], names: Sequence[str]) -> fl
             continue
         if variant.is_beit:
             if window is not None:
-                continue
-            size = (size[0], size[0])  # the release's BEiT is square
+                continue  # it has its own in detection, and none in segmentation
+            size = (size[0], size[0]) if task == 'segmentation' else size  # square in the release
         if cls_name == 'ViTCoMer' and (variant.options or (task, name) == ('segmentation', 'L')):
             continue  # no such release
         released = build_released(classes[task, cls_name], task, variant, window, size)
@@ -275,7 +281,8 @@ def print_table(classes: dict[tuple[str, str], Any], names: Sequence[str]) -> fl
         worst = max(worst, *differences)
         row = ' | '.join(f'{value:.1e}' for value in differences)
         largest = max(a.abs().max().item() for a, _ in pairs)
-        where = f'{name} | {task} | {window or "off"} | {size[0]}x{size[1]}'
+        own = f'{WINDOW}, {LARGE_WINDOW}' if variant.is_beit and task == 'detection' else ''
+        where = f'{name} | {task} | {own or window or "off"} | {size[0]}x{size[1]}'
         print(f'| {where} | {row} | {largest:.1f} |', flush=True)
     return worst
 

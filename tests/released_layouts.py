@@ -1,8 +1,8 @@
 """Tiny released checkpoints, written from their names and shapes, with values from a formula.
 
 The names are those of the released ViT-Adapter and ViT-CoMer; their own modules load these state
-dicts strictly. What they then computed on `image()`, on its left part `square()` for BEiT, is in
-`checkpoint/recorded_outputs.json`.
+dicts strictly. What they then computed on `image()`, on its left part `square()` for BEiT in
+segmentation, is in `checkpoint/recorded_outputs.json`.
 """
 
 import math
@@ -12,6 +12,7 @@ from torch import Tensor
 
 WIDTH, DEPTH, VIT_HEADS, DEFORM_HEADS, INPLANES, GRID, POINTS = 32, 4, 2, 2, 8, 4, 4
 WINDOW = 3  # tokens; does not divide the image's 4x6
+BEIT_WINDOWS = (2, 3, 4, 7)  # of the blocks
 MRFP_WIDTH = {'segmentation': 2 * WIDTH, 'detection': WIDTH // 2}
 Shapes = dict[str, tuple[int, ...]]
 
@@ -44,7 +45,8 @@ def released_state(
         variant: of ViTAdapter: 'light' (one stage, no FFN, nothing extra), 'MAE' (nothing extra) or
             'BEiT'; '' for the usual one.
     """
-    shapes = beit_shapes() if variant == 'BEiT' else vit_shapes(layer_scale=layer_scale)
+    beit = variant == 'BEiT'
+    shapes = beit_shapes(task) if beit else vit_shapes(layer_scale=layer_scale)
     shapes |= stem_shapes()
     stages = 1 if variant == 'light' else DEPTH
     for i in range(stages):
@@ -107,15 +109,17 @@ def vit_shapes(*, layer_scale: bool) -> Shapes:
     return shapes
 
 
-def beit_shapes() -> Shapes:
-    """BEiT's ViT as the segmentation models have it: a cls token and a table in each block."""
-    shapes: Shapes = {'cls_token': (1, 1, WIDTH)} | affine('patch_embed.proj', WIDTH, 3, 16, 16)
-    cells = GRID * GRID + 1
+def beit_shapes(task: str) -> Shapes:
+    """BEiT's ViT: a table in each block, for windows in detection, for a cls token elsewhere."""
+    shapes: Shapes = affine('patch_embed.proj', WIDTH, 3, 16, 16)
+    shapes |= {'cls_token': (1, 1, WIDTH)} if task == 'segmentation' else {}
     for i in range(DEPTH):
+        edge, extra = (GRID, 3) if task == 'segmentation' else (BEIT_WINDOWS[i], 0)
+        cells = edge * edge + bool(extra)
         block = affine('norm1', WIDTH) | affine('norm2', WIDTH)
         block |= {'attn.q_bias': (WIDTH,), 'attn.v_bias': (WIDTH,)}
         block |= {'attn.qkv.weight': (3 * WIDTH, WIDTH)} | affine('attn.proj', WIDTH, WIDTH)
-        block |= {'attn.relative_position_bias_table': ((2 * GRID - 1) ** 2 + 3, VIT_HEADS)}
+        block |= {'attn.relative_position_bias_table': ((2 * edge - 1) ** 2 + extra, VIT_HEADS)}
         block |= {'attn.relative_position_index': (cells, cells)}
         block |= affine('mlp.fc1', 4 * WIDTH, WIDTH) | affine('mlp.fc2', WIDTH, 4 * WIDTH)
         shapes |= below(f'blocks.{i}', block | {'gamma_1': (WIDTH,), 'gamma_2': (WIDTH,)})

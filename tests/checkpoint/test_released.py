@@ -39,7 +39,7 @@ def build(released, *, window=None, init_values=1.0, **vit):
     kwargs = {**settings['vit']['model_kwargs'], 'num_heads': VIT_HEADS}
     kwargs |= {} if released.is_beit else {'init_values': init_values}
     vit = {**settings['vit'], 'window_size': window, 'model_kwargs': kwargs, **vit}
-    vit |= {'global_blocks': [3]} if window else {}
+    vit |= {'global_blocks': [3]} if window == WINDOW else {}
     return MODELS.build({**settings, 'vit': vit}).eval()
 
 
@@ -74,16 +74,25 @@ def compare(maps, recorded):
 
 
 @pytest.mark.parametrize(
-    ('variant', 'task'), [('light', 'segmentation'), ('MAE', 'detection'), ('BEiT', 'segmentation')]
+    ('variant', 'task'),
+    [
+        ('light', 'segmentation'),
+        ('MAE', 'detection'),
+        ('BEiT', 'segmentation'),
+        ('BEiT', 'detection'),
+    ],
 )
 def test_same_maps_as_the_release_s_variants(variant, task):
     options = {'variant': variant, 'layer_scale': variant != 'MAE'}
     released = recognise('ViTAdapter', task, **options)
-    model = build(released, init_values=1.0 if options['layer_scale'] else None)
+    options = {'init_values': 1.0 if options['layer_scale'] else None}
+    if variant == 'BEiT':
+        options['window'] = released.settings['vit'].get('window_size')
+    model = build(released, **options)
     report = load(model, released)
     assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
     with torch.no_grad():
-        maps = model(square() if variant == 'BEiT' else image())
+        maps = model(square() if (variant, task) == ('BEiT', 'segmentation') else image())
     compare(maps, RECORDED[f'ViTAdapter, {variant}/{task}/off'])
 
 
@@ -102,24 +111,24 @@ def test_what_variants_want_is_told():
         'model_kwargs': {'img_size': 64, 'embed_dim': 32, 'depth': 4, 'num_heads': 2},
     }
     assert 'segmentation model on BEiT' in str(beit)
+    beit = recognise('ViTAdapter', 'detection', variant='BEiT')
+    assert beit.settings['vit']['type'] == 'ReleasedTimmViT'
+    assert beit.settings['vit']['window_size'] == [2, 3, 4, 7]
+    assert 'detection model on BEiT' in str(beit)
+    assert 'windows [2, 3, 4, 7]' in str(beit)
 
 
 @pytest.mark.parametrize(
-    ('changes', 'message'),
+    ('added', 'message'),
     [
-        ({'cls_token': None}, 'detection on BEiT, whose windows differ'),
-        (
-            {'layers.0.self_attn.in_proj.weight': torch.ones(3, 3)},
-            'ViTAdapter is on Uni-Perceiver: supported are',
-        ),
+        ({'layers.0.self_attn.in_proj.weight': torch.ones(3, 3)}, 'is on Uni-Perceiver'),
+        ({}, 'has no positions'),
     ],
 )
-def test_variants_that_nothing_here_runs_are_refused(changes, message):
-    state = released_state('ViTAdapter', 'segmentation', variant='BEiT') | changes
-    state = {name: t for name, t in state.items() if t is not None}
-    if 'cls_token' in state:
-        state = {name: t for name, t in state.items() if not name.startswith('blocks.')}
-    with pytest.raises(ValueError, match=message):
+def test_variants_that_nothing_here_runs_are_refused(added, message):
+    state = released_state('ViTAdapter', 'segmentation') | added
+    del state['pos_embed']
+    with pytest.raises(ValueError, match=rf'released ViTAdapter {message}: supported are'):
         recognise_released({f'backbone.{name}': t for name, t in state.items()})
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import load_vit_weights
 from ..layers import tokens_to_map
-from .families import TokenContext, drop_unused, find_family, layer_ids
+from .families import Family, TokenContext, drop_unused, find_family, layer_ids
 from .sync_norms import find_activations, restore_activations
 from .weights import check_options, timm_weights
 from .windows import WindowPartition, active_drop_paths, own_drop_paths, run_dropping
@@ -51,7 +51,6 @@ class TimmViT(nn.Module):
         mean, std: the weights' normalisation, in 0..1 per channel.
     """
 
-    _find_family = staticmethod(find_family)
     _antialias = True  # when a weight file's positions and kernels are resized
 
     def __init__(
@@ -61,7 +60,7 @@ class TimmViT(nn.Module):
         pretrained: bool = False,
         checkpoint: str | dict[str, Any] | None = None,
         drop_path_rate: float = 0.0,
-        window_size: int | None = None,
+        window_size: int | Sequence[int | None] | None = None,
         global_blocks: Sequence[int] | None = None,
         grad_checkpointing: bool = False,
         frozen_stages: int = -1,
@@ -76,7 +75,8 @@ class TimmViT(nn.Module):
             checkpoint: load this local file (.pth, .safetensors, .npz) in `init_weights()` instead.
                 dict(path=..., min_matched=..., ...) passes options of `load_vit_weights` on.
             drop_path_rate: stochastic depth, rising linearly to this rate at the last block.
-            window_size: edge of attention windows in tokens; None attends globally.
+            window_size: edge of attention windows in tokens; None attends globally. A sequence
+                gives each block its own.
             global_blocks: blocks that attend globally all the same. Default: the last of each
                 quarter of the depth (ViTDet), which for depths 12 and 24 are the third and the
                 sixth ones of the released ViT-Adapter.
@@ -106,7 +106,7 @@ class TimmViT(nn.Module):
         self.final_norm = final_norm
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
-        self.family = self._find_family(model_name)
+        self.family = self._find_family(model_name, window_size)
         self.model = self._build()
         self._activations = find_activations(self.model)
         self.model.set_grad_checkpointing(False)  # done in run_blocks
@@ -123,9 +123,15 @@ class TimmViT(nn.Module):
         self.mean: tuple[float, ...] = tuple(self.model.pretrained_cfg['mean'])
         self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg['std'])
         self.window_size = window_size
-        self.global_blocks = self._check_windows(window_size, global_blocks)
+        self.windows = self._check_windows(window_size, global_blocks)
+        self.global_blocks = tuple(i for i, edge in enumerate(self.windows) if edge is None)
         self._is_init = False
         self._freeze()
+
+    @staticmethod
+    def _find_family(model_name: str, window_size: int | Sequence[int | None] | None) -> Family:
+        """What runs the model, by its name; `window_size` as in the constructor."""
+        return find_family(model_name)
 
     def _build(self) -> Any:
         """timm's model, with the constructor's mistakes told in our user's terms."""
@@ -139,8 +145,7 @@ class TimmViT(nn.Module):
                 self.model_name,
                 num_classes=0,
                 drop_path_rate=self.drop_path_rate,
-                **self.family.build_kwargs,
-                **self.model_kwargs,
+                **{**self.family.build_kwargs, **self.model_kwargs},
             )
         except (TypeError, AssertionError) as error:
             raise ValueError(
@@ -166,30 +171,42 @@ class TimmViT(nn.Module):
         return height
 
     def _check_windows(
-        self, window_size: int | None, global_blocks: Sequence[int] | None
-    ) -> tuple[int, ...]:
+        self,
+        window_size: int | Sequence[int | None] | None,
+        global_blocks: Sequence[int] | None,
+    ) -> tuple[int | None, ...]:
+        """The edge of each block's windows; None for global attention."""
         if window_size is None:
             if global_blocks is not None:
                 raise ValueError(
                     f'global_blocks={list(global_blocks)} without window_size: all blocks attend '
                     f'globally then; set window_size or leave global_blocks out'
                 )
-            return tuple(range(self.depth))
+            return (None,) * self.depth
         if self.family.no_windows:
             raise ValueError(
                 f'window_size={window_size} for {self.model_name!r}: {self.family.no_windows}; '
                 f'leave window_size out'
             )
-        if window_size < 1:
+        edges = [window_size] if isinstance(window_size, int) else list(window_size)
+        if any(edge is not None and edge < 1 for edge in edges):
             raise ValueError(f'window_size={window_size}: give tokens >= 1, or None for no windows')
+        if not isinstance(window_size, int):
+            if len(edges) != self.depth or global_blocks is not None:
+                raise ValueError(
+                    f'window_size={edges} with global_blocks={global_blocks}: a sequence has an '
+                    f'edge for each of the {self.depth} blocks, None where one attends globally, '
+                    f'and needs no global_blocks'
+                )
+            return tuple(edges)
         if global_blocks is None:
-            return tuple(self.depth * (i + 1) // 4 - 1 for i in range(4))
+            global_blocks = [self.depth * (i + 1) // 4 - 1 for i in range(4)]
         if bad := [i for i in global_blocks if not 0 <= i < self.depth]:
             raise ValueError(
                 f'global_blocks={list(global_blocks)}: {bad} are not blocks of '
                 f'{self.model_name!r}, which has 0..{self.depth - 1}'
             )
-        return tuple(sorted(set(global_blocks)))
+        return tuple(None if i in global_blocks else window_size for i in range(self.depth))
 
     def embed(self, image: Tensor) -> tuple[Tensor, TokenContext]:
         """Patches, positions and prefix tokens.
@@ -212,10 +229,11 @@ class TimmViT(nn.Module):
         return tokens
 
     def _run_block(self, tokens: Tensor, context: TokenContext, index: int) -> Tensor:
-        if self.window_size is None or index in self.global_blocks:
+        window = self.windows[index]
+        if window is None:
             kwargs = self.family.block_kwargs(self.model, context, index, None)
             return self._run_whole(tokens, index, kwargs)
-        windows = WindowPartition(context.grid, self.window_size, self.num_prefix_tokens)
+        windows = WindowPartition(context.grid, window, self.num_prefix_tokens)
         images = len(tokens)
         # Stochastic depth skips a block for an image, not for some of its windows.
         keeps = [one.draw(images, tokens) for one in active_drop_paths(self.model.blocks[index])]

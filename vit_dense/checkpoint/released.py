@@ -4,8 +4,7 @@ A release writes the ViT's parts at the root of the backbone, where we keep them
 `vit.model.`; heads of mmseg 0.x and mmdet 2.x (UPerNet, FPN, Mask R-CNN, ...) have the names that
 mmseg 1.x and mmdet 3.x give them. The position of a cls token is in every file and in no forward:
 it is dropped. LayerScale is `gamma1`, `gamma2` there; a ViT without has it multiplied into the
-linear layer before it, which is the same function. Segmentation models on BEiT keep their cls token
-and have timm's names.
+linear layer before it, which is the same function. BEiT has timm's names there.
 """
 
 import re
@@ -32,11 +31,7 @@ _METHODS = {
     'ViTCoMer': 'interactions.0.mrfp.fc1.weight',
 }
 _COMMON = ('level_embed', 'spm.stem.0.weight')
-# What the named variants have and we cannot run.
-_UNSUPPORTED = {
-    'layers.0.self_attn.in_proj.weight': 'is on Uni-Perceiver',
-    BEIT_TABLE: 'is for detection on BEiT, whose windows differ in size from block to block',
-}
+_UNI_PERCEIVER = 'layers.0.self_attn.in_proj.weight'  # which timm has not
 _RENAMED = (
     (r'^blocks\.(\d+)\.gamma([12])$', rf'{_VIT}blocks.\1.ls\2.gamma'),
     (r'^(blocks\.|patch_embed\.|pos_embed$|cls_token$)', rf'{_VIT}\1'),
@@ -115,12 +110,13 @@ class Released:
         adapter = getattr(model, 'backbone', model)
         vit = getattr(adapter, 'vit', None)
         pairs: list[tuple[str, Any, Any]] = []
-        if not self.is_beit:
+        if not self.is_beit or self.task == 'detection':
             pairs += [('vit.type', type(vit).__name__, self.settings['vit']['type'])]
         if self.task is not None:
             source = getattr(adapter, 'vit_feature_source', None)
             pairs += [('vit_feature_source', source, self.settings['vit_feature_source'])]
             window = getattr(vit, 'window_size', None)
+            window = window if window is None or isinstance(window, int) else list(window)
             pairs += [('vit.window_size', window, self.settings['vit'].get('window_size'))]
         return [
             f'{name}={ours!r}, but the release has {theirs!r}'
@@ -239,13 +235,12 @@ def plan_released(
 
 
 def _refuse_unsupported(method: str, backbone: Mapping[str, Tensor]) -> None:
-    if 'pos_embed' in backbone or (BEIT_TABLE in backbone and 'cls_token' in backbone):
+    if 'pos_embed' in backbone or BEIT_TABLE in backbone:
         return
-    known = (why for name, why in _UNSUPPORTED.items() if name in backbone)
-    why = next(known, 'has neither learned positions nor relative ones')
+    on = 'is on Uni-Perceiver' if _UNI_PERCEIVER in backbone else 'has no positions'
     raise ValueError(
-        f'This released {method} {why}: supported are those on plain ViTs (DeiT, AugReg, MAE, '
-        'DINOv2), and the segmentation models on BEiT; take one of these'
+        f'This released {method} {on}: supported are those on plain ViTs (DeiT, AugReg, MAE, '
+        'DINOv2) and on BEiT; take one of these'
     )
 
 

@@ -37,9 +37,10 @@ def has_layer_scale(backbone: Tensors) -> bool:
 def describe(backbone: Tensors) -> str:
     """Size and parts of the ViT, for the user."""
     width, grid = width_of(backbone), _grid(backbone)
+    positions = f'positions {grid}x{grid}' if grid else f'windows {sorted(set(_windows(backbone)))}'
     return (
         f'{SIZES.get(width, "unknown size")}: width {width}, depth {depth_of(backbone)}, '
-        f'{"relative " * (BEIT_TABLE in backbone)}positions {grid}x{grid}, '
+        f'{"relative " * (BEIT_TABLE in backbone)}{positions}, '
         f'{"with" if has_layer_scale(backbone) else "without"} LayerScale'
     )
 
@@ -80,7 +81,7 @@ def backbone_settings(method: str, backbone: Tensors, task: str | None) -> dict[
         settings['vit_feature_source'] = 'stages' if stages == _STAGES else 'none'
     if task == 'detection':
         settings['vit_feature_source'] = 'last'
-        vit['window_size'] = _WINDOW
+        vit.setdefault('window_size', _WINDOW)
     return settings | {'vit': vit}
 
 
@@ -89,13 +90,17 @@ def _vit_settings(backbone: Tensors) -> dict[str, Any]:
     width, grid, beit = width_of(backbone), _grid(backbone), BEIT_TABLE in backbone
     size = SIZES.get(width, 'base')
     kwargs: dict[str, Any] = {}
-    if beit:
+    vit: dict[str, Any]
+    if beit and 'cls_token' in backbone:
         vit = {'type': 'TimmViT', 'model_name': f'beit_{size}_patch16_224'}
+    elif beit:
+        vit = {'type': 'ReleasedTimmViT', 'model_name': f'beit_{size}_patch16_224'}
+        vit['window_size'] = _windows(backbone)
     else:
         family = 'deit' if size in ('tiny', 'small', 'base') else 'vit'
         vit = {'type': 'ReleasedTimmViT', 'model_name': f'{family}_{size}_patch16_224'}
         kwargs |= {'init_values': 1.0} if has_layer_scale(backbone) else {}
-    if grid != _TRAINED_GRID:
+    if grid not in (None, _TRAINED_GRID):
         kwargs['img_size'] = _PATCH * grid
     if width not in SIZES:
         heads = backbone[BEIT_TABLE].shape[1] if beit else max(1, width // _HEAD_DIM)
@@ -103,8 +108,16 @@ def _vit_settings(backbone: Tensors) -> dict[str, Any]:
     return {**vit, 'model_kwargs': kwargs} if kwargs else vit
 
 
-def _grid(backbone: Tensors) -> int:
-    """Edge of the square grid of positions, or of relative positions."""
-    if BEIT_TABLE in backbone:
-        return (math.isqrt(len(backbone[BEIT_TABLE]) - 3) + 1) // 2
-    return math.isqrt(int(backbone['pos_embed'].shape[1]) - 1)
+def _grid(backbone: Tensors) -> int | None:
+    """Edge of the square grid of positions, or of relative positions; None for windows of BEiT."""
+    if BEIT_TABLE not in backbone:
+        return math.isqrt(int(backbone['pos_embed'].shape[1]) - 1)
+    if 'cls_token' not in backbone:
+        return None
+    return (math.isqrt(len(backbone[BEIT_TABLE]) - 3) + 1) // 2
+
+
+def _windows(backbone: Tensors) -> list[int]:
+    """Edge of each block's windows, from its table of relative positions."""
+    tables = [BEIT_TABLE.replace('.0.', f'.{i}.') for i in range(depth_of(backbone) or 0)]
+    return [(math.isqrt(len(backbone[name])) + 1) // 2 for name in tables if name in backbone]

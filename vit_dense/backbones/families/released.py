@@ -14,6 +14,7 @@ The released networks have no cls token.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from torch import Tensor
 from ..windows import Tile
 from .base import Family, TokenContext
 from .registry import find_family
+from .relative import BeitFamily
+from .released_beit import ReleasedBeitFamily
 
 
 class ZeroPaddedAttention(Attention):
@@ -54,6 +57,12 @@ class ZeroPaddedAttention(Attention):
 
 class ReleasedFamily(Family):
     """VisionTransformer as the released adapters run it."""
+
+    build_kwargs: Mapping[str, Any] = {
+        **Family.build_kwargs,
+        'class_token': False,
+        'global_pool': 'avg',
+    }
 
     def prepare(self, model: Any) -> None:
         """
@@ -99,19 +108,33 @@ class ReleasedFamily(Family):
         return {'attn_mask': context.cache[tile]}
 
 
-def released_family(model_name: str) -> Family:
+def released_family(
+    model_name: str, window_size: int | Sequence[int | None] | None = None
+) -> Family:
     """The family that computes what the releases do.
+
+    BEiT without windows is the segmentation models', which is timm's; with windows the detectors'.
 
     Raises:
         ValueError: as `find_family`, or a model of a family that the releases do not use.
     """
     family = find_family(model_name)
-    if type(family) is not Family:
+    if type(family) is Family:
+        return ReleasedFamily()
+    if type(family) is not BeitFamily:
         raise ValueError(
             f'ReleasedTimmViT with model_name={model_name!r}: the released adapters sit on plain '
-            f"ViTs; choose one such as 'deit_base_patch16_224', or type='TimmViT'"
+            f"ViTs and on BEiT; choose one such as 'deit_base_patch16_224', or type='TimmViT'"
         )
-    return ReleasedFamily()
+    if window_size is None:
+        return family
+    if isinstance(window_size, int) or not all(window_size):
+        raise ValueError(
+            f'ReleasedTimmViT on BEiT with window_size={window_size}: the released detectors have '
+            f'windows in every block; give a sequence with one edge for each, such as '
+            f'[14, 14, 14, 14, 14, 56] * 4'
+        )
+    return ReleasedBeitFamily([edge for edge in window_size if edge])
 
 
 def _is_plain(attn: Any) -> bool:
