@@ -27,7 +27,15 @@ _FAMILIES = (
     ("a CLIP in its authors' layout", r'(?:^|\.)transformer\.resblocks\.\d+\.'),
     ('a plain ViT', r'blocks\.0\.attn\.qkv\.weight$'),
 )
-SIZES = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large', 1280: 'huge', 1408: 'giant'}
+SIZES = {
+    192: 'tiny',
+    384: 'small',
+    768: 'base',
+    1024: 'large',
+    1280: 'huge',
+    1408: 'giant',
+    1536: 'giant',
+}
 _KERNELS = ('patch_embed.proj.weight', 'patch_embed.projection.weight', 'conv1.weight')
 _BLOCK = re.compile(r'^(?:.*\.)?blocks\.(\d+)\.')
 
