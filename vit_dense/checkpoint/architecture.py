@@ -80,11 +80,10 @@ def _grid(raw: Mapping[str, Tensor]) -> int:
 
 def _pattern(raw: Mapping[str, Tensor], family: str) -> str | None:
     """The pattern of a timm name; None for families that are not told apart here."""
-    names = tuple(raw)
-    if family == 'an EVA-02' or any(name.endswith('rope.freqs_cos') for name in names):
+    if family == 'an EVA-02':
         return _EVA02
     if family == 'a BEiT or EVA':
-        if any(name.endswith(_TABLE) for name in names):
+        if any(name.endswith(_TABLE) for name in raw):
             return 'beit_{size}_patch{patch}_224'
         return _EVA02 if _is_gated(raw) else None
     return _plain(raw) if family == 'a plain ViT' else None
