@@ -42,11 +42,28 @@ def guess_architecture(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, An
             'give the timm model_name of the weights (--model-name)'
         )
     name = pattern.format(size=size, patch=patch)
-    kwargs: dict[str, Any] = {'depth': anatomy.depth, 'patch_size': patch}
-    if 'cls_token' not in raw:
-        kwargs |= {'class_token': False, 'global_pool': 'avg'}
+    kwargs = {'depth': anatomy.depth, 'patch_size': patch, **_parts(raw, pattern)}
     grid = _grid(raw)
     return name, kwargs | ({'img_size': grid * patch} if grid else {})
+
+
+def _parts(raw: Mapping[str, Tensor], pattern: str) -> dict[str, Any]:
+    """Arguments for the parts that the file has and the architecture may not have, or inversely.
+
+    timm's models have a final norm or one after pooling, by how they pool.
+    """
+    parts: dict[str, Any] = {}
+    final_norm = 'norm.weight' in raw
+    if not pattern.startswith(('beit', 'eva02')):
+        if 'cls_token' not in raw:
+            parts |= {'class_token': False, 'global_pool': 'avg'}
+            parts |= {'fc_norm': False} if final_norm else {}
+        return parts
+    if final_norm:
+        parts['global_pool'] = 'token'
+    if 'pos_embed' in raw and any(name.endswith(_TABLE) for name in raw):
+        parts['use_abs_pos_emb'] = True
+    return parts
 
 
 def _grid(raw: Mapping[str, Tensor]) -> int:
@@ -68,20 +85,29 @@ def _pattern(raw: Mapping[str, Tensor], family: str) -> str | None:
     if family == 'a BEiT or EVA':
         if any(name.endswith(_TABLE) for name in raw):
             return 'beit_{size}_patch{patch}_224'
-        gate = raw.get('blocks.0.mlp.fc1.weight'), raw.get('blocks.0.mlp.fc2.weight')
-        if gate[0] is not None and gate[1] is not None and len(gate[0]) == 2 * gate[1].shape[1]:
-            return _EVA02  # its small sizes have value and gate in one layer
+        return _EVA02 if _is_gated(raw) else None
     return _plain(raw) if family == 'a plain ViT' else None
 
 
-def _plain(raw: Mapping[str, Tensor]) -> str:
+def _is_gated(raw: Mapping[str, Tensor]) -> bool:
+    """Whether value and gate of the blocks' MLP come from one layer, as in EVA-02's small sizes."""
+    if 'blocks.0.mlp.w12.weight' in raw:
+        return True
+    first, second = (raw.get(f'blocks.0.mlp.fc{i}.weight') for i in (1, 2))
+    return first is not None and second is not None and len(first) == 2 * second.shape[1]
+
+
+def _plain(raw: Mapping[str, Tensor]) -> str | None:
+    # CLIP's (which of two activations it has does not show) and DINOv3's (no position table).
+    if 'norm_pre.weight' in raw or 'pos_embed' not in raw:
+        return None
     if 'dist_token' in raw:
         return 'deit_{size}_distilled_patch{patch}_224'
     scaled = any(re.search(r'\.(?:ls1\.gamma|gamma_?1)$', name) for name in raw)
-    if scaled and ('register_tokens' in raw or 'reg_token' in raw):
-        return 'vit_{size}_patch14_reg4_dinov2'
     if not scaled:
         return 'vit_{size}_patch{patch}_224'
-    cells = int(raw['pos_embed'].shape[1]) if 'pos_embed' in raw else 0
+    if 'register_tokens' in raw or 'reg_token' in raw:
+        return 'vit_{size}_patch14_reg4_dinov2'
+    cells = int(raw['pos_embed'].shape[1])
     without_cls = math.isqrt(cells) ** 2 == cells
     return 'deit3_{size}_patch16_224' if without_cls else 'vit_{size}_patch14_dinov2'

@@ -26,6 +26,19 @@ _KERNEL = re.compile(r'(?:^|\.)(?:patch_embed\.proj|conv1|patchifier\.proj)\.wei
 _RGB = 3
 _TABLE = 'relative_position_bias_table'
 _SHARED_TABLE = f'rel_pos_bias.{_TABLE}'
+_IN_BLOCK = re.compile(r'(blocks\.\d+\.)(.+)')
+# A layer of one piece, and the sets of names that its parts have in models of several.
+_FUSED: dict[str, tuple[tuple[str, ...], ...]] = {
+    'attn.qkv.weight': (('attn.q_proj.weight', 'attn.k_proj.weight', 'attn.v_proj.weight'),),
+    'attn.qkv.bias': (
+        ('attn.q_bias', 'attn.k_bias', 'attn.v_bias'),
+        ('attn.q_proj.bias', 'attn.k_proj.bias', 'attn.v_proj.bias'),
+    ),
+    'mlp.w12.weight': (('mlp.fc1_g.weight', 'mlp.fc1_x.weight'),),
+    'mlp.w12.bias': (('mlp.fc1_g.bias', 'mlp.fc1_x.bias'),),
+}
+_RECTANGLE = ' Set model_kwargs=dict(img_size=(height, width)) to that of the training.'
+_KEY_BIASES = ('attn.k_bias', 'attn.k_proj.bias')
 
 
 class ConversionError(ValueError):
@@ -55,7 +68,8 @@ def to_timm_names(
     tensors, prefix, outside = strip_wrappers(tensors)
     renamed = from_openmmlab(tensors)
     if renamed is not tensors:
-        renamed = _split_bias(_add_patch_bias(renamed, model), model)
+        _check_rotation(renamed)
+        renamed = _split_fused(_add_patch_bias(renamed, model), model)
     tensors = _share_out_table(_unflatten(renamed, model), model)
     # BEiT's filter resizes positions unconditionally; the others leave them alone in the view.
     guarded = not type(model).__module__.endswith('.beit')
@@ -77,7 +91,9 @@ def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> di
         with contextlib.redirect_stdout(io.StringIO()):
             return dict(filter_fn(dict(tensors), _view(model, tensors), **options))
     except (AttributeError, KeyError, IndexError, RuntimeError, ValueError, AssertionError) as err:
-        raise ConversionError(f'{type(err).__name__}: {err}') from err
+        # timm cannot tell the grid of a table that was trained on another rectangle.
+        advice = _RECTANGLE if 'relative position table' in str(err) else ''
+        raise ConversionError(f'{type(err).__name__}: {err}{advice}') from err
 
 
 def _find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:
@@ -128,20 +144,42 @@ def _add_patch_bias(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
     return tensors | {name: torch.zeros(target.shape)}
 
 
-def _split_bias(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """mmseg's MAE has one bias where BEiT's attention has two, for queries and values.
+def _check_rotation(tensors: dict[str, Tensor]) -> None:
+    """Refuse EVA-02 that mmpretrain trained with rotary positions of its own.
 
-    The keys' part adds the same to all logits of a query, which the softmax does not see.
+    EVA-02 turns neighbouring channels by one angle. mmpretrain 1.2 does so as long as it keeps the
+    angles of a converted file; what it computes itself, for another image size, is laid out
+    otherwise, and no timm model computes that.
+    """
+    for name, angles in tensors.items():
+        if name.endswith('rope.freqs_cos') and not torch.equal(angles[:, ::2], angles[:, 1::2]):
+            raise ConversionError(
+                f'{name} turns the channels of a pair by two angles: mmpretrain trained this '
+                f"EVA-02 with rotary positions that are not EVA-02's, which no timm model has; "
+                f"take the weights that it started from, or train anew from timm's"
+            )
+
+
+def _split_fused(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Split layers that OpenMMLab's ViTs have in one, and BEiT or EVA in several.
+
+    The bias of keys, which neither has, adds the same to all logits of a query, which the softmax
+    does not see; but with rotary positions it does. One that matters stays, to be refused.
     """
     expected = model.state_dict()
+    rotary = getattr(model, 'rope', None) is not None
     out: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        parts = [name.replace('qkv.bias', f'{part}_bias') for part in 'qv']
-        if name.endswith('attn.qkv.bias') and name not in expected and parts[0] in expected:
-            query, _, value = tensor.chunk(3)
-            out |= {parts[0]: query, parts[1]: value}
-        else:
+        match = _IN_BLOCK.match(name)
+        block, layer = match.groups() if match else ('', name)
+        sets = _FUSED.get(layer, ()) if name not in expected else ()
+        names = next((parts for parts in sets if block + parts[0] in expected), None)
+        if names is None:
             out[name] = tensor
+            continue
+        for part, piece in zip(names, tensor.chunk(len(names)), strict=True):
+            if part not in _KEY_BIASES or (rotary and bool(piece.any())):
+                out[block + part] = piece
     return out
 
 

@@ -22,12 +22,23 @@ _FAMILIES = (
     ('a ViT of the transformers library', r'(?:^|\.)encoder\.layer\.\d+\.'),
     ('a Segment Anything encoder', r'\.rel_pos_h$'),
     ('a DINOv3', r'(?:^|\.)storage_tokens$'),
-    ('an EVA-02', r'blocks\.0\.(?:mlp\.(?:w1|fc1_g|fc1_x)|attn\.q_proj)\.'),
+    (
+        'an EVA-02',
+        r'blocks\.0\.(?:mlp\.(?:w1|fc1_g|fc1_x)|attn\.q_proj)\.|(?:^|\.)rope\.freqs_cos$',
+    ),
     ('a BEiT or EVA', r'relative_position_bias_table$|blocks\.0\.attn\.q_bias$'),
     ("a CLIP in its authors' layout", r'(?:^|\.)transformer\.resblocks\.\d+\.'),
     ('a plain ViT', r'blocks\.0\.attn\.qkv\.weight$'),
 )
-SIZES = {192: 'tiny', 384: 'small', 768: 'base', 1024: 'large', 1280: 'huge', 1408: 'giant'}
+SIZES = {
+    192: 'tiny',
+    384: 'small',
+    768: 'base',
+    1024: 'large',
+    1280: 'huge',
+    1408: 'giant',
+    1536: 'giant',
+}
 _KERNELS = ('patch_embed.proj.weight', 'patch_embed.projection.weight', 'conv1.weight')
 _BLOCK = re.compile(r'^(?:.*\.)?blocks\.(\d+)\.')
 

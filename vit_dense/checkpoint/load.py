@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .convert import ConversionError, to_timm_names
 from .diagnose import Anatomy, depth_of, explain
+from .names import from_openmmlab, strip_wrappers
 from .read import read_checkpoint, unwrap
 from .released import NO_CLS_TOKEN, recognise_released
 from .report import CheckpointMismatchError, LoadReport, shorten
@@ -22,7 +23,7 @@ _HEAD = re.compile(r'^(?:head|head_dist)\.')
 # and projections, and tables that follow from the geometry.
 _LEFT_BEHIND = re.compile(
     r'^(?:heads?|head_dist|fc|classifier|cls_head|pre_logits|fc_norm|attn_pool|MAPHead_0|lm_head'
-    r'|decoder_\w+|mask_token|dino_head|ibot_head|projectors?|neck|rope)(?:[./]|$)'
+    r'|decoder_\w+|mask_token|cls_pt_layers|dino_head|ibot_head|projectors?|neck|rope)(?:[./]|$)'
     r'|relative_position_index$'
 )
 # What no encoder can do without, or have too much of, and still be the same function.
@@ -80,11 +81,11 @@ def load_vit_weights(
     raw, section = unwrap(content, name)
     report = LoadReport(source=name, section=section)
     raw = _take_vit(raw, model, report)
-    anatomy = Anatomy.of(raw)
+    anatomy = Anatomy.of(from_openmmlab(strip_wrappers(raw)[0]))
     try:
         state, report.prefix, outside = to_timm_names(raw, model, antialias)
         report.outside += outside
-        anatomy = Anatomy.of(state if depth_of(state) else raw)
+        anatomy = Anatomy.of(state) if depth_of(state) else anatomy
         report.resized = _resized_by_filter(raw, state, report.prefix)
         _fit(state, model, report, antialias, pos_grid)
     except (ConversionError, ValueError) as error:

@@ -18,11 +18,15 @@ _WRAPPERS = ('module.', '_orig_mod.')  # DistributedDataParallel, torch.compile
 _ROOTS = ('patch_embed.proj.weight', 'patch_embed.projection.weight', 'blocks.0.norm1.weight')
 # SAM: timm recognises the file by this prefix.
 _KEPT_PREFIXES = ('image_encoder.',)
+# DINOv2's training keeps blocks in groups, each padded in front so that the second number is the
+# block's own.
+_GROUPED = re.compile(r'^blocks\.\d+\.(?=\d+\.)')
 
 _OPENMMLAB = (
     (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
-    (r'^pre_norm\.', 'norm_pre.'),
+    (r'^(?:pre_norm|ln_pre)\.', 'norm_pre.'),
     (r'^(?:ln1|norm1)\.', 'norm.'),
+    (r'^(?:ln2|norm2)\.', 'fc_norm.'),  # the norm of averaged patches
     (r'^layers\.(\d+)\.(?:ln|norm)([12])\.', r'blocks.\1.norm\2.'),
     (r'^layers\.(\d+)\.attn\.attn\.in_proj_', r'blocks.\1.attn.qkv.'),
     (r'^layers\.(\d+)\.attn\.attn\.out_proj\.', r'blocks.\1.attn.proj.'),
@@ -35,7 +39,7 @@ _OPENMMLAB = (
 
 
 def strip_wrappers(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str, int]:
-    """Cut off whatever stands in front of the ViT's own names.
+    """Cut off whatever stands in front of the ViT's own names, and the groups of DINOv2's blocks.
 
     Where several ViTs lie in one file (student and teacher, a model and its average) the teacher
     or average is taken, else the largest.
@@ -64,7 +68,8 @@ def strip_wrappers(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str, 
         best = max(sorted(candidates), key=preference)
         tensors = {k[len(best) :]: v for k, v in tensors.items() if k.startswith(best)}
         prefix += best
-    return tensors, prefix, total - len(tensors)
+    outside = total - len(tensors)
+    return {_GROUPED.sub('blocks.', k): v for k, v in tensors.items()}, prefix, outside
 
 
 def from_openmmlab(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

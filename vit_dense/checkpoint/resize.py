@@ -34,7 +34,8 @@ def fit_positions(
     either way.
 
     Args:
-        state: Tensors under timm's names; `pos_embed` (1, p + h * w, C), or (1, h, w, C) for SAM.
+        state: Tensors under timm's names; `pos_embed` (1, p + h * w, C), or (1, h, w, C), as
+            SAM has it.
         model: The timm model; its `patch_embed.grid_size` is the grid wanted.
         antialias: Whether a shrinking grid is low-passed.
         pos_grid: (h, w) of the file, where it is neither square nor follows from the model.
@@ -50,10 +51,9 @@ def fit_positions(
         return ''
     if positions.ndim == 2:
         positions = positions[None]
-    if positions.ndim == 4 and target.ndim == 4:
-        new_size = [int(target.shape[1]), int(target.shape[2])]
-        state['pos_embed'] = resample_abs_pos_embed_nhwc(positions, new_size, antialias=antialias)
-        return _arrow('grid', positions.shape[1:3], new_size)
+    if target.ndim == 4:
+        state['pos_embed'], note = _to_map(positions, model, antialias, pos_grid)
+        return note
     if positions.ndim != 3 or target.ndim != 3:
         return ''
     new_grid = _grid_of(model)
@@ -76,6 +76,22 @@ def fit_positions(
         )
     state['pos_embed'] = positions
     return note
+
+
+def _to_map(
+    positions: Tensor, model: nn.Module, antialias: bool, pos_grid: tuple[int, int] | None
+) -> tuple[Tensor, str]:
+    """Positions as a map (1, h, w, C), for SAM; ViTDet's have a cls slot in front, of no use."""
+    target: Any = model.pos_embed
+    note = ''
+    if positions.ndim == 3:
+        slots, grid = _source_layout(int(positions.shape[1]), 0, [], model, pos_grid)
+        positions = positions[:, slots:].reshape(1, *grid, -1)
+        note = f'prefix slots {slots} -> 0' if slots else ''
+    new_size = [int(target.shape[1]), int(target.shape[2])]
+    notes = [note, _arrow('grid', positions.shape[1:3], new_size)]
+    resampled = resample_abs_pos_embed_nhwc(positions, new_size, antialias=antialias)
+    return resampled, ', '.join(filter(None, notes))
 
 
 def fit_kernel(state: dict[str, Tensor], model: nn.Module, *, antialias: bool) -> str:
