@@ -1,10 +1,12 @@
 """ReleasedTimmViT: the ViT of the released adapters, against its definition spelled out."""
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
 from vit_dense.backbones import ReleasedTimmViT, TimmViT
+from vit_dense.checkpoint import load_vit_weights
 
 TINY = {
     'img_size': 64,
@@ -99,3 +101,17 @@ def test_trains_with_recomputed_blocks():
 def test_other_vits_are_refused(name, kwargs, message):
     with pytest.raises(ValueError, match=f'ReleasedTimmViT.*{message}'):
         ReleasedTimmViT(name, model_kwargs=kwargs)
+
+
+@pytest.mark.parametrize('kind', [ReleasedTimmViT, TimmViT])
+def test_a_classifier_starts_it_whose_cls_token_has_no_place(kind, tmp_path):
+    file, sizes = tmp_path / 'deit.pth', {'embed_dim': 24, 'depth': 2, 'num_heads': 2}
+    source = timm.create_model('deit_tiny_patch16_224', **sizes)
+    torch.save({'model': source.state_dict()}, file)
+    asked = {'class_token': False, 'global_pool': 'avg'} if kind is TimmViT else {}
+    vit = kind('deit_tiny_patch16_224', checkpoint=str(file), model_kwargs={**sizes, **asked})
+    vit.init_weights()
+    assert torch.equal(vit.model.pos_embed, source.pos_embed[:, 1:])
+    assert torch.equal(vit.model.blocks[1].mlp.fc2.weight, source.blocks[1].mlp.fc2.weight)
+    with pytest.raises(ValueError, match='networks differ in cls_token'):
+        load_vit_weights(vit.model, file)

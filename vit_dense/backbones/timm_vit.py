@@ -145,13 +145,16 @@ class TimmViT(nn.Module):
                 self.model_name,
                 num_classes=0,
                 drop_path_rate=self.drop_path_rate,
-                **{**self.family.build_kwargs, **self.model_kwargs},
+                **self._build_kwargs(),
             )
         except (TypeError, AssertionError) as error:
             raise ValueError(
                 f'timm could not build {self.model_name!r} with model_kwargs='
                 f'{self.model_kwargs}: {error}'
             ) from error
+
+    def _build_kwargs(self) -> dict[str, Any]:
+        return {**self.family.build_kwargs, **self.model_kwargs}
 
     def _check_checkpointing(self) -> None:
         norms = [m for m in self.model.blocks.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -292,6 +295,7 @@ class TimmViT(nn.Module):
         options = {
             'resize_patch': 'patch_size' in self.model_kwargs,
             'antialias': self._antialias,
+            'leave_out': ('cls_token',) if self._build_kwargs().get('class_token') is False else (),
         }
         given = self.checkpoint if isinstance(self.checkpoint, dict) else {}
         return options | {k: v for k, v in given.items() if k != 'path'}

@@ -1,7 +1,7 @@
 """Loading weights of any common layout into a timm ViT, with an account of what happened."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -42,6 +42,7 @@ def load_vit_weights(
     antialias: bool = True,
     resize_patch: bool = True,
     pos_grid: tuple[int, int] | None = None,
+    leave_out: Sequence[str] = (),
 ) -> LoadReport:
     """Load weights into a timm ViT of possibly other image size, patch size and input channels.
 
@@ -62,6 +63,7 @@ def load_vit_weights(
         resize_patch: Whether a patch kernel of another size is resized or refused.
         pos_grid: (rows, columns) of the file's position grid; needed only where it is not square
             and not the model's.
+        leave_out: Names (timm's) that the model goes without on purpose, such as 'cls_token'.
 
     Returns:
         What became of each tensor; its `str` is meant for the log.
@@ -90,7 +92,7 @@ def load_vit_weights(
         _fit(state, model, report, antialias, pos_grid)
     except (ConversionError, ValueError) as error:
         raise _mismatch(report, anatomy, model, str(error)) from error
-    fitting = _sort_out(state, model, report)
+    fitting = _sort_out(state, model, report, leave_out)
     reason = _reason_to_refuse(report, model, min_matched, resize_patch)
     if reason:
         raise _mismatch(report, anatomy, model, reason)
@@ -137,7 +139,9 @@ def _fit(
     report.resized |= fit_line_tables(state, model.state_dict())
 
 
-def _sort_out(state: dict[str, Tensor], model: nn.Module, report: LoadReport) -> dict[str, Tensor]:
+def _sort_out(
+    state: dict[str, Tensor], model: nn.Module, report: LoadReport, leave_out: Sequence[str]
+) -> dict[str, Tensor]:
     """Fill the report's lists and return the tensors that fit."""
     expected = model.state_dict()
     fitting: dict[str, Tensor] = {}
@@ -145,7 +149,9 @@ def _sort_out(state: dict[str, Tensor], model: nn.Module, report: LoadReport) ->
         target = expected.get(name)
         if target is not None and target.shape == tensor.shape:
             fitting[name] = tensor
-        elif _HEAD.match(name) or (target is None and _left_behind(name, expected)):
+        elif _HEAD.match(name) or (
+            target is None and (name in leave_out or _left_behind(name, expected))
+        ):
             report.ignored.append(name)
         elif target is None:
             report.unexpected.append(name)
