@@ -1,7 +1,8 @@
 """ViTs of other authors, built small by their own constructors, and files as their scripts save.
 
 Each function takes the folder of a checkout (or None, where the project is an installed package)
-and the edge of the square token grid, and yields cases. Nothing here needs vit_dense.
+and the edge of the square token grid, and yields cases. Only mmseg's needs vit_dense, which lets
+it be imported without compiled ops.
 """
 
 from collections.abc import Callable, Iterator

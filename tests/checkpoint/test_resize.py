@@ -156,6 +156,44 @@ def test_relative_tables_equal_timm(build, img_size):
     assert '(and 1 like it)' in str(report)
 
 
+def test_a_rectangle_that_looks_like_a_square(build):
+    """4x6 cells and a cls slot are as many as 5x5: which of them no file tells."""
+    source = build(seed=1, img_size=(64, 96))
+    model = build(seed=2, img_size=(64, 64))
+    report = load_vit_weights(model, source.state_dict())
+    assert report.resized == {'pos_embed': 'grid 5x5 -> 4x4, prefix slots 0 -> 1'}
+    assert 'trained on a rectangle, name it: pos_grid=' in str(report)
+    report = load_vit_weights(model, source.state_dict(), pos_grid=(4, 6))
+    assert report.resized == {'pos_embed': 'grid 4x6 -> 4x4'}
+    assert 'rectangle' not in str(report)
+
+
+def test_tables_of_another_rectangle_are_told(build):
+    options = {'use_rel_pos_bias': True, 'use_abs_pos_emb': False, 'init_values': 0.1}
+    source = build(Beit, seed=1, img_size=(64, 96), **options).state_dict()
+    same = build(Beit, img_size=(64, 96), **options)
+    assert_complete(load_vit_weights(same, source))
+    assert_same(same, source)
+    with pytest.raises(CheckpointMismatchError, match=r'img_size=\(height, width\)'):
+        load_vit_weights(build(Beit, **options), source)
+
+
+@pytest.mark.parametrize('size', [64, (96, 128)])
+def test_positions_of_vitdet(build, size):
+    """A row with a slot in front, where SAM has a map."""
+    model = build(VisionTransformerSAM, img_size=size, window_size=2, use_rel_pos=False)
+    source = build(VisionTransformerSAM, seed=1, window_size=2, use_rel_pos=False).state_dict()
+    square = source['pos_embed']
+    slot = torch.full((1, 1, 32), 9.0)
+    source['pos_embed'] = torch.cat([slot, square.flatten(1, 2)], dim=1)
+    report = load_vit_weights(model, {f'backbone.net.{name}': t for name, t in source.items()})
+    assert report.missing == report.unexpected == []
+    expected = build(VisionTransformerSAM, seed=2, img_size=size, window_size=2, use_rel_pos=False)
+    load_vit_weights(expected, source | {'pos_embed': square})
+    assert torch.equal(model.pos_embed, expected.pos_embed)
+    assert report.resized['pos_embed'].startswith('prefix slots 1 -> 0')
+
+
 def test_segment_anything(build):
     options = {'use_abs_pos': True, 'use_rel_pos': True, 'window_size': 0, 'neck_chans': 0}
     source = build(VisionTransformerSAM, seed=1, **options)

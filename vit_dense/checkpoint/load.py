@@ -31,6 +31,10 @@ _ESSENTIAL = re.compile(
     r'^(?:blocks|patch_embed|norm_pre|rel_pos_bias)\.'
     r'|^(?:pos_embed|cls_token|reg_token|dist_token|rope\.freqs)$'
 )
+_NO_SLOT = (
+    'positions were taken for a square grid with none for the cls token; if the weights were '
+    'trained on a rectangle, name it: pos_grid=(rows, columns)'
+)
 _LAYER_SCALE = re.compile(r'\.(?:ls[12]\.gamma|gamma_[12])$')
 
 
@@ -134,6 +138,7 @@ def _fit(
     # Positions first: their grid may have to be told from the kernel in the file.
     if note := fit_positions(state, model, antialias=antialias, pos_grid=pos_grid):
         report.resized['pos_embed'] = note
+        report.notes += [_NO_SLOT] if 'slots 0 ->' in note and pos_grid is None else []
     if note := fit_kernel(state, model, antialias=antialias):
         report.resized['patch_embed.proj.weight'] = note
     report.resized |= fit_line_tables(state, model.state_dict())
