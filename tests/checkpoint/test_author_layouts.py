@@ -17,6 +17,7 @@ import torch
 from vit_dense.backbones import TimmViT
 from vit_dense.checkpoint import CheckpointMismatchError, load_vit_weights
 from vit_dense.checkpoint.convert import ConversionError, to_timm_names
+from vit_dense.checkpoint.layouts import name_layout
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))
 
@@ -142,3 +143,36 @@ def test_files_of_another_network_are_told(name, vit, kwargs, message):
     with pytest.raises(CheckpointMismatchError) as caught:
         load_vit_weights(model, authors_state(RECORDED[name]), resize_patch=False)
     assert message in str(caught.value)
+
+
+# by the beginning of the case's name
+LABELS = {
+    'augreg': "Google's arrays",
+    'big_vision': "Google's arrays",
+    'mmpretrain': "OpenMMLab's ViT",
+    'mmseg': "OpenMMLab's ViT",
+    'sam': 'Segment Anything',
+    'vitdet': 'Segment Anything, or a ViTDet',
+    'eva02 tiny': 'BEiT or EVA, or a small EVA-02',
+    'eva02': 'EVA-02',
+    'beit': 'BEiT or EVA',
+    'mae finetuned': "timm's names",
+    'mae': 'MAE, with its decoder',
+    'dinov2': 'DINOv2',
+    'dino': "timm's names",
+    'deit distilled': 'a distilled DeiT',
+    'deit3': 'DeiT III',
+    'deit': "timm's names",
+}
+
+
+@pytest.mark.parametrize('name', RECORDED)
+def test_the_report_says_whose_layout_it_is(name):
+    label = next((LABELS[start] for start in LABELS if name.startswith(start)), None)
+    if label is None:
+        pytest.skip('timm wrote it')
+    assert name_layout(authors_state(RECORDED[name])).startswith(label)
+
+
+def test_other_networks_have_no_known_layout():
+    assert name_layout(['layer1.0.conv1.weight', 'fc.weight']) == ''

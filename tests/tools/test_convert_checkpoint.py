@@ -155,7 +155,8 @@ def test_a_vit_in_its_authors_layout(tmp_path):
     torch.save({'model': source.state_dict(), 'epoch': 3}, tmp_path / 'deit.pth')
     done = run(CONVERT, 'deit.pth', 'out/vit.safetensors', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert 'recognised: a ViT, as vit_tiny_patch16_224' in done.stdout
+    assert "recognised: timm's names, which DeiT, MAE and DINO share" in done.stdout
+    assert 'as vit_tiny_patch16_224 with' in done.stdout
     assert '0 missing, 0 unexpected, 2 ignored' in done.stdout
     expected = {k: t for k, t in source.state_dict().items() if not k.startswith('head')}
     converted = load_file(tmp_path / 'out/vit.safetensors')

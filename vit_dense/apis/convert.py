@@ -117,7 +117,7 @@ def _convert_vit(
     # without a config, whatever fits the architecture that was told or named
     options = vit.load_options() if model is not None else {}
     report = load_vit_weights(vit.model, source, **options)
-    report.recognised = report.recognised or f'a ViT, as {name} with {kwargs}'
+    report.notes.append(f'as {name} with {kwargs}')
     # What the file lacks is not made up.
     state = vit.model.state_dict()
     return {name: state[name] for name in report.loaded}, report

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .convert import ConversionError, to_timm_names
 from .diagnose import Anatomy, depth_of, explain
+from .layouts import name_layout
 from .names import from_openmmlab, strip_wrappers
 from .read import read_checkpoint, unwrap
 from .released import NO_CLS_TOKEN, recognise_released
@@ -109,6 +110,7 @@ def _take_vit(raw: dict[str, Tensor], model: nn.Module, report: LoadReport) -> d
     """The ViT's part of a released adapter, noted in the report; other files as they are."""
     released = recognise_released(raw)
     if released is None:
+        report.recognised = name_layout(raw)
         return raw
     vit, report.adapted = released.bare_vit(model.state_dict())
     report.recognised, report.outside = str(released), len(raw) - len(released.vit_names)
@@ -197,7 +199,8 @@ def _reason_to_refuse(
     # Few parameters, yet another network: a block, LayerScale, a bias, the positions.
     parts = _foreign_parts(report, model) if min_matched > 0 else []
     if parts:
-        advice = f'; {NO_CLS_TOKEN}' if report.recognised and 'cls_token' in parts else ''
+        released = report.recognised.startswith('released ')
+        advice = f'; {NO_CLS_TOKEN}' if released and 'cls_token' in parts else ''
         return f'{share} fit, but the networks differ in {shorten(parts)}{advice}'
     kernel = report.resized.get('patch_embed.proj.weight', '')
     if not resize_patch and 'kernel' in kernel:

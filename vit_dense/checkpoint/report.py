@@ -24,7 +24,7 @@ class LoadReport:
         outside: Number of tensors outside `prefix` (a decode head, an adapter).
         mismatched: Name -> (shape in the file, shape in the model); never empty without an error.
         matched: Share of the model's parameters (by count, heads excluded) that were loaded.
-        recognised: What the file was told to be by its names; `''` for a plain ViT.
+        recognised: What the file was told to be by its names; `''` where they say nothing.
         adapted: What was done to keep the function where file and model differ in their parts.
         notes: Whatever else the user should know.
     """
