@@ -111,11 +111,13 @@ class TimmViT(nn.Module):
             raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
         self.family = (released_family if as_released else find_family)(model_name)
         self.model = self._build()
+        self.model = self.family.trunk(self.model)
         self._activations = find_activations(self.model)
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
         own_drop_paths(self.model.blocks)
         self._check_checkpointing()
+        self._check_final_norm()
         drop_unused(self.model, final_norm=final_norm)
 
         self.embed_dim: int = self.model.embed_dim
@@ -157,6 +159,13 @@ class TimmViT(nn.Module):
             raise ValueError(
                 f'grad_checkpointing=True for {self.model_name!r}: its blocks have batch norms, '
                 f'which would count each image twice; leave grad_checkpointing out'
+            )
+
+    def _check_final_norm(self) -> None:
+        if self.final_norm and self.family.no_final_norm:
+            raise ValueError(
+                f'final_norm=True for {self.model_name!r}: {self.family.no_final_norm}; leave '
+                f'final_norm out'
             )
 
     def _square_patch(self) -> int:
@@ -286,7 +295,8 @@ class TimmViT(nn.Module):
         raise ValueError(
             "backbone.type='TimmViT' has one map of one stride: wrap it in an adapter, such as "
             "backbone=dict(type='ViTAdapter', vit=dict(type='TimmViT', ...)) or "
-            "type='SimpleFeaturePyramid'"
+            "type='SimpleFeaturePyramid'; for heads that take the ViT's own maps there is "
+            "type='PlainViT'"
         )
 
     def layer_groups(self) -> dict[str, int]:

@@ -27,8 +27,8 @@ _LEFT_BEHIND = re.compile(
 )
 # What no encoder can do without, or have too much of, and still be the same function.
 _ESSENTIAL = re.compile(
-    r'^(?:blocks|patch_embed|norm_pre|rel_pos_bias)\.'
-    r'|^(?:pos_embed|cls_token|reg_token|dist_token|rope\.freqs)$'
+    r'^(?:blocks|patch_embed|pixel_embed|proj|norm_pre|rel_pos_bias)\.'
+    r'|^(?:pos_embed|patch_pos|pixel_pos|cls_token|reg_token|dist_token|rope\.freqs)$'
 )
 _LAYER_SCALE = re.compile(r'\.(?:ls[12]\.gamma|gamma_[12])$')
 
