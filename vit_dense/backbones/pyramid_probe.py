@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,15 +72,25 @@ def probe(
                 f'strides would give {expected}: it has unpadded layers, whose cells do not lie on '
                 f'the grid that heads expect: choose another one'
             )
-        needs = tuple(_needs(x.sum(), model) for x in maps)
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        needs = tuple(_needs(x, names) for x in maps)
     return Probe(tuple(int(x.shape[1]) for x in maps), needs)
 
 
-def _needs(total: Tensor, model: nn.Module) -> frozenset[str]:
-    """Names of the parameters that a sum depends on."""
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    grads = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-    return frozenset(n for n, g in zip(names, grads, strict=True) if g is not None)
+def _needs(x: Tensor, names: dict[nn.Parameter, str]) -> frozenset[str]:
+    """Names of the parameters that a map depends on: those at the ends of its autograd graph."""
+    seen: set[Any] = set()
+    found = set()
+    nodes: list[Any] = [x.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (parameter := getattr(node, 'variable', None)) is not None:
+            found.add(names[parameter])
+        nodes += [source for source, _ in node.next_functions]
+    return frozenset(found)
 
 
 def _reason(error: Exception) -> str:
