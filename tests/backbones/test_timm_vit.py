@@ -227,6 +227,23 @@ def test_checkpointing_changes_no_gradient(drop_path_rate):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.parametrize('name', ['cait_xxs24_224', 'convit_tiny', 'tnt_s_patch16_224',
+                                  'gemma4_vit_167m', 'qwen3_vit_88m_merge'])  # fmt: skip
+def test_checkpointing_changes_no_gradient_of_what_blocks_are_given(name):
+    """Offsets, pixels and rotations are arguments of blocks, which recomputation must see again."""
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        vit = build(name, grad_checkpointing=checkpointing, window_size=2, drop_path_rate=0.5)
+        for parameter in vit.train().parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        tokens, context = vit.embed(torch.randn(2, 3, 48, 80))
+        vit.run_blocks(tokens, context, 0, 4).square().sum().backward()
+        gradients.append({n: p.grad for n, p in vit.named_parameters()})
+    assert all(grad is not None for grad in gradients[1].values())
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_drop_path_skips_a_block_for_whole_images():
     torch.manual_seed(0)
     vit = build('test_vit', window_size=3, global_blocks=(), drop_path_rate=0.5).train()

@@ -70,7 +70,8 @@ class TimmPyramid(nn.Module):
             grad_checkpointing: recompute activations in the backward pass, where timm does.
             frozen_stages: -1 trains all, 0 freezes the stem, n in 1..4 freezes all that the first
                 n maps depend on (no gradient, eval mode).
-            model_kwargs: further arguments of the timm model, such as `in_chans`.
+            model_kwargs: further arguments of the timm model, such as `in_chans`, or MaxViT's
+                `img_size`, which sets its windows and thereby what sizes are padded to.
 
         Raises:
             ValueError: unknown `model_name`, a plain ViT, a model without the four strides or
