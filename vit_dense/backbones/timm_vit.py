@@ -295,8 +295,7 @@ class TimmViT(nn.Module):
         raise ValueError(
             "backbone.type='TimmViT' has one map of one stride: wrap it in an adapter, such as "
             "backbone=dict(type='ViTAdapter', vit=dict(type='TimmViT', ...)) or "
-            "type='SimpleFeaturePyramid'; for heads that take the ViT's own maps there is "
-            "type='PlainViT'"
+            "type='SimpleFeaturePyramid'; for a linear probe, type='PlainViT' gives that one map"
         )
 
     def layer_groups(self) -> dict[str, int]:
