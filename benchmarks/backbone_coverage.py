@@ -1,31 +1,33 @@
 """Which of timm's models work as backbones, tried one by one.
 
-    python benchmarks/backbone_coverage.py --write docs/coverage.md      # all, under an hour
+    python benchmarks/backbone_coverage.py --write docs/coverage.md      # all, over an hour
     python benchmarks/backbone_coverage.py --sample                      # a few of each kind
     python benchmarks/backbone_coverage.py --part 1/4 --results part.json
 
-Every isotropic ViT is narrowed and cut to four blocks where its constructor allows, else tried as
-it is; what was done stands in the results. It must equal timm's own maps bit for bit, in chunks of
-blocks, and then serve each adapter on a rectangular image that its patches do not divide: strides,
-channels, finite values, a finite gradient for every parameter. Every other model is built as a
-TimmPyramid on the meta device, which checks strides and what the maps depend on; small ones also
-run with numbers. (That the maps are timm's, bit for bit, is a matter of the tests.)
+Every isotropic ViT is tried in its own width, cut to four blocks where its constructor allows. The
+few wider than `WIDEST` are narrowed too, for memory; the table names them. Each must equal timm's
+own maps bit for bit, in chunks of blocks, and then serve each adapter on a rectangular image that
+its patches do not divide: strides, channels, finite values, a finite gradient for every parameter.
+Every other model is built as a TimmPyramid on the meta device, which checks strides and what the
+maps depend on; those up to `--limit` also run with numbers. (That the maps are timm's, bit for bit,
+is a matter of the tests.)
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from coverage_table import Result, module_of, table
 from torch import Tensor, nn
 
 from vit_dense.adapters import SimpleFeaturePyramid, ViTAdapter, ViTCoMer
@@ -33,13 +35,18 @@ from vit_dense.backbones import TimmPyramid, TimmViT
 from vit_dense.backbones.families import FAMILIES
 
 STRIDES = (4, 8, 16, 32)
-# of the narrowed ViTs; others are refused by a constructor that fixes the argument
-SHAPES: tuple[dict[str, int], ...] = (
-    {'embed_dim': 48, 'num_heads': 3, 'depth': 4},
-    {'embed_dim': 48, 'num_heads': 3, 'depth': 4, 'num_kv_heads': 1},
-    {'depth': 4},
-    {},
+# Channels beyond which a ViT is narrowed: four blocks and an adapter would not fit in memory.
+WIDEST = 2048
+NARROW = (
+    {'embed_dim': 48, 'num_heads': 3},
+    {'embed_dim': 48, 'num_heads': 3, 'num_kv_heads': 1},
 )
+# first what is tried first; a constructor that fixes an argument refuses it
+DEPTHS: tuple[dict[str, int], ...] = ({'depth': 4}, {'depth': 4, 'num_kv_heads': 4}, {})
+# of the four blocks, both kinds
+BESIDE_DEPTH: dict[str, dict[str, int]] = {'convit': {'local_up_to_layer': 2}}
+# Patches of the image on which timm's own maps can be had; most families take any.
+PARITY_GRID = {'convit': (5, 5), 'gemma4_vit': (6, 3)}
 ADAPTERS: dict[str, Callable[[TimmViT], nn.Module]] = {
     'SimpleFeaturePyramid': lambda vit: SimpleFeaturePyramid(vit, out_channels=16),
     'ViTAdapter': lambda vit: ViTAdapter(vit, **deform(vit.embed_dim)),
@@ -58,24 +65,26 @@ SAMPLE = (
     'naflexvit_base_patch16_gap',
     'cait_xxs24_224',
     'xcit_nano_12_p16_224',
+    'convit_tiny',
+    'tnt_s_legacy_patch16_224',
+    'vitamin_small_224',
+    'deepseek_vit_412m',
+    'gemma4_vit_167m',
+    'qwen3_vit_88m',
     'test_convnext',
     'test_resnet',
     'pvt_v2_b0',
     'mobilevitv2_050',
+    'swinv2_cr_tiny_ns_224',
+    'hiera_tiny_224',
     'shvit_s1',
-    'convit_tiny',
+    'mixer_s32_224',
     'botnet26t_256',
 )
-Result = dict[str, Any]
 
 
 class CheckError(Exception):
     """A check that a built model does not pass."""
-
-
-def module_of(name: str) -> str:
-    """The module of timm.models that registers a model."""
-    return timm.model_entrypoint(name).__module__.rpartition('.')[2]
 
 
 def deform(width: int) -> dict[str, Any]:
@@ -102,8 +111,22 @@ def check_gradients(model: nn.Module, maps: Sequence[Tensor]) -> None:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.grad is None:
             raise CheckError(f'{name} has no gradient')
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
+        if parameter.grad is not None and not parameter.grad.sum().isfinite():
             raise CheckError(f'the gradient of {name} is not finite')
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Spares the initial values of models whose parameters are overwritten at once."""
+    draws = ('uniform_', 'normal_', 'erfinv_')
+    kept = {draw: getattr(Tensor, draw) for draw in draws}
+    for draw in draws:
+        setattr(Tensor, draw, lambda self, *args, **kwargs: self)
+    try:
+        yield
+    finally:
+        for draw, method in kept.items():
+            setattr(Tensor, draw, method)
 
 
 def randomise(model: nn.Module) -> None:
@@ -112,9 +135,22 @@ def randomise(model: nn.Module) -> None:
         nn.init.normal_(parameter, std=0.05)
 
 
-def build_vit(name: str, **kwargs: Any) -> tuple[TimmViT, dict[str, int]]:
-    """The smallest form of a ViT that its constructor allows, and what was reduced."""
-    for shape in SHAPES:
+def shapes_of(name: str) -> list[dict[str, int]]:
+    """Arguments that make a ViT small enough, first what is tried first."""
+    family = BESIDE_DEPTH.get(module_of(name), {})
+    depths = [shape | family if shape else shape for shape in DEPTHS]
+    with torch.device('meta'):
+        width = build_vit(name, depths)[0].embed_dim
+    if width <= WIDEST:
+        return depths
+    return [depth | narrow for narrow in NARROW for depth in depths]
+
+
+def build_vit(
+    name: str, shapes: Sequence[dict[str, int]], **kwargs: Any
+) -> tuple[TimmViT, dict[str, int]]:
+    """The first form of a ViT that its constructor allows, and which it was."""
+    for shape in shapes:
         try:
             return TimmViT(name, model_kwargs={**shape, **kwargs}), shape
         except (ValueError, AssertionError, RuntimeError) as error:
@@ -124,18 +160,18 @@ def build_vit(name: str, **kwargs: Any) -> tuple[TimmViT, dict[str, int]]:
     raise refusal
 
 
-def check_parity(name: str) -> int:
-    """Compares chunks of blocks with timm's own maps; returns the patch size.
+def check_parity(name: str, shape: dict[str, int], patch: int) -> None:
+    """Compares chunks of blocks with timm's own maps.
 
     Both are built for the size that is used: some families take no other in timm.
     """
-    with torch.device('meta'):
-        patch = build_vit(name)[0].patch_size
-    options: dict[str, Any] = {'img_size': (4 * patch, 6 * patch)}
-    vit, shape = build_vit(name, **options)
-    twin = timm.create_model(name, num_classes=0, **shape, **options).eval()
+    rows, columns = PARITY_GRID.get(module_of(name), (4, 6))
+    options: dict[str, Any] = {'img_size': (rows * patch, columns * patch)}
+    with undrawn():
+        vit, _ = build_vit(name, [shape], **options)
+        twin = timm.create_model(name, num_classes=0, **shape, **options).eval()
     randomise(vit)
-    twin.load_state_dict(vit.eval().model.state_dict(), strict=False)
+    vit.family.trunk(twin).load_state_dict(vit.eval().model.state_dict(), strict=False)
     image = torch.randn(1, vit.in_chans, *options['img_size'])
     cut = vit.depth // 2
     with torch.no_grad():
@@ -145,26 +181,28 @@ def check_parity(name: str) -> int:
             tokens = vit.run_blocks(tokens, context, start, stop)
             if not torch.equal(vit.to_map(tokens, context), expected[stop - 1]):
                 raise CheckError(f"map {stop - 1} is not timm's")
-    return patch
 
 
 def try_vit(name: str) -> Result:
     """All checks of one isotropic ViT."""
     result: Result = {'kind': 'vit', 'adapters': {}}
     try:
-        vit, result['reduced'] = build_vit(name)
+        vit, shape = build_vit(name, shapes_of(name))
+        result |= {'reduced': shape, 'width': vit.embed_dim, 'blocks': vit.depth}
     except ValueError as error:
         return result | {'status': 'refused', 'why': str(error)}
     except Exception as error:  # a sweep names what breaks and goes on
         return result | {'status': 'fails', 'why': f'build: {type(error).__name__}: {error}'}
+    patch = vit.patch_size
     try:
-        patch = check_parity(name)
+        check_parity(name, shape, patch)
     except Exception as error:
         return result | {'status': 'fails', 'why': f'parity: {type(error).__name__}: {error}'}
     size = (max(32, 3 * patch + 5), 5 * patch)
     for label, adapter in ADAPTERS.items():
         try:
-            model = adapter(build_vit(name)[0]).train()
+            vit.zero_grad()
+            model = adapter(vit).train()
             image = torch.randn(2, vit.in_chans, *size)
             maps = model(image)
             check_maps(maps, model.out_channels, size)
@@ -229,50 +267,6 @@ def sweep(names: Sequence[str], limit: float, stored: Path | None = None) -> dic
         if stored:
             stored.write_text(json.dumps(results, indent=1))
     return results
-
-
-def table(results: dict[str, Result]) -> str:
-    """The page of the documentation."""
-    lines = ['# Which timm models work', '']
-    lines += [
-        f'timm {timm.__version__}, torch {torch.__version__}. Written by '
-        '`python benchmarks/backbone_coverage.py --write docs/coverage.md`;',
-        'what is checked stands at the top of that file. *Refused* means a `ValueError` when the '
-        'model is built.',
-        '',
-    ]
-    kinds = {
-        'vit': 'Plain ViTs: `TimmViT` under SimpleFeaturePyramid, ViTAdapter and ViTCoMer',
-        'pyramid': 'All other models: `TimmPyramid`',
-    }
-    for kind, title in kinds.items():
-        chosen = {n: r for n, r in results.items() if r['kind'] == kind}
-        works = sum(r['status'] == 'works' for r in chosen.values())
-        registered = sum((module_of(n) in FAMILIES) == (kind == 'vit') for n in timm.list_models())
-        lines += [f'## {title}', '']
-        lines += [f'{works} of the {len(chosen)} tried work; timm registers {registered}.', '']
-        lines += ['| timm module | models | works | pyramid only | refused | fails |']
-        lines += ['|---|---|---|---|---|---|']
-        for module in sorted({r['module'] for r in chosen.values()}):
-            counts = Counter(r['status'] for r in chosen.values() if r['module'] == module)
-            cells = [counts[s] or '' for s in ('works', 'pyramid only', 'refused', 'fails')]
-            lines.append(f'| {module} | {counts.total()} | ' + ' | '.join(map(str, cells)) + ' |')
-        lines += ['', *reasons(chosen), '']
-    return '\n'.join(lines).rstrip() + '\n'
-
-
-def reasons(results: dict[str, Result]) -> list[str]:
-    """One line for each module and reason of what does not work."""
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for name, result in results.items():
-        if result['status'] != 'works':
-            why = result['why'].replace(repr(name), 'it').replace('model_name=it', 'it')
-            why = why.split(': choose')[0].split('. Choose')[0].splitlines()[0]
-            grouped.setdefault((result['module'], result['status']), []).append(why)
-    return [
-        f'- {module} ({len(whys)}) {status}: {whys[0].replace("|", "/").strip(" :.")}'
-        for (module, status), whys in sorted(grouped.items())
-    ]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -30,15 +30,29 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
     'naflexvit_base_patch16_gap': ({}, 16, 4),
     'samvit_base_patch16_224': ({}, 16, 0),
     'xcit_nano_12_p8_224': ({}, 8, 0),
+    'vitamin_small_224': ({'embed_dim': 384, 'num_heads': 6}, 16, 0),  # its stem fixes the width
+    'convit_tiny': ({'embed_dim': 16, 'local_up_to_layer': 2}, 16, 1),  # two kinds of blocks
+    'tnt_s_legacy_patch16_224': ({}, 16, 1),
+    'tnt_s_patch16_224': ({}, 16, 1),
+    'deepseek_vit_412m': ({'embed_dim': 48}, 14, 0),
+    'gemma4_vit_167m': ({'head_dim': 16, 'position_embedding_size': 64}, 16, 0),
+    'qwen3_vit_88m_merge': ({'pos_embed_grid_size': 14}, 16, 0),
 }
 # blocks that cannot run in windows of ours
 UNWINDOWED = {'samvit_base_patch16_224', 'xcit_nano_12_p8_224'}
+# without a norm layer behind the blocks
+UNNORMED = {'samvit_base_patch16_224', 'gemma4_vit_167m', 'qwen3_vit_88m_merge'}
 NARROW = {'embed_dim': 48, 'num_heads': 3, 'depth': 4}
 
 
 def small_kwargs(name: str) -> dict[str, Any]:
     """Arguments that make the named model narrow and shallow."""
-    return {**NARROW, **SMALL[name][0]} if name != 'test_vit' else dict(SMALL[name][0])
+    if name == 'test_vit':
+        return dict(SMALL[name][0])
+    narrow = NARROW
+    if name.startswith('tnt'):  # under other names, and its pixels fill the width
+        narrow = {'embed_dim': 48, 'num_heads_outer': 3, 'depth': 4, 'inner_dim': 12}
+    return {**narrow, **SMALL[name][0]}
 
 
 every_family = pytest.mark.parametrize('name', SMALL)

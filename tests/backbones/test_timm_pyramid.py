@@ -114,14 +114,84 @@ def test_hiera_s_positions_follow_the_image():
     torch.testing.assert_close(means, ramp, atol=5e-3, rtol=0)
 
 
+SWIN_V2 = pytest.mark.parametrize(
+    ('name', 'trained', 'cells'),
+    [
+        ('swinv2_tiny_window8_256', 256, 8),
+        ('swinv2_tiny_window16_256', 256, 8),  # cut from 16 to the last map's 8
+        ('swinv2_cr_tiny_ns_224', 224, 7),
+    ],
+)
+
+
+def build_swin_v2(name: str) -> TimmPyramid:
+    pyramid = TimmPyramid(name, model_kwargs=SWIN).eval()
+    for parameter in pyramid.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    return pyramid
+
+
+@SWIN_V2
+def test_swin_v2_s_last_windows_shift_in_larger_images(name, trained, cells):
+    """What one window holds reaches its neighbours in the stage that timm never shifts."""
+    pyramid = build_swin_v2(name)
+    stages = pyramid.model.layers if hasattr(pyramid.model, 'layers') else pyramid.model.stages
+    first, second = (stages[-1].blocks[i] for i in (0, 1))
+    x = torch.randn(1, 2 * cells, 2 * cells, first.dim, generator=torch.manual_seed(0))
+    nudged = x.clone()
+    nudged[0, cells - 1, cells - 1] += 1  # the corner where four windows meet
+    with torch.no_grad():
+        apart = (first(nudged) != first(x)).any(-1)[0]
+        joined = (second(nudged) != second(x)).any(-1)[0]
+    inside = torch.zeros(2 * cells, 2 * cells, dtype=torch.bool)
+    inside[:cells, :cells] = True
+    assert torch.equal(apart, inside)
+    shift = cells // 2
+    inside[:] = False
+    inside[shift : shift + cells, shift : shift + cells] = True
+    assert torch.equal(joined, inside)
+    with torch.no_grad():  # one window along the height: shifted along the width alone
+        flat = (second(nudged[:, :cells]) != second(x[:, :cells])).any(-1)[0]
+    inside = torch.zeros(cells, 2 * cells, dtype=torch.bool)
+    inside[:, shift : shift + cells] = True
+    assert torch.equal(flat, inside)
+
+
+@SWIN_V2
+def test_swin_v2_gives_timm_s_maps_of_trained_images(name, trained, cells):
+    pyramid = build_swin_v2(name)
+    twin = timm.create_model(name, num_classes=0, strict_img_size=False, **SWIN).eval()
+    twin.load_state_dict(pyramid.model.state_dict(), strict=False)
+    for size, same in (((trained, trained), True), ((96, 64), True), ((2 * trained, 64), False)):
+        image = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            maps = pyramid(image)
+            expected = twin.forward_intermediates(image, intermediates_only=True)
+        assert torch.equal(maps[-1], expected[-1]) is same
+
+
+def test_max_vit_s_padding_follows_its_windows():
+    """As its docstring tells users, who choose crops by it."""
+    name = 'maxvit_rmlp_pico_rw_256'
+    assert TimmPyramid(name)._divisor == 256
+    pyramid = TimmPyramid(name, model_kwargs={'img_size': 128}).eval()
+    assert pyramid._divisor == 128
+    with torch.no_grad():
+        pyramid(torch.randn(1, 3, 128, 128))
+
+
 @pytest.mark.parametrize(
     ('name', 'message'),
     [
         ('vit_tiny_patch16_224', "is a plain ViT.*type='ViTAdapter'"),
         ('shvit_s1', r'strides \[16, 32, 64\]; TimmPyramid needs all of \[4, 8, 16, 32\]'),
-        ('botnet26t_256', 'cannot take images of any size'),
+        ('botnet26t_256', r'cannot take images of any size: .*AssertionError: '
+         r'timm\.layers\.bottleneck_attn asks for `_assert\(H == self\.pos_embed\.height'),
         ('coat_lite_tiny', "Input height .* doesn't match model"),
         ('inception_v3', 'unpadded layers'),
+        ('mixer_s32_224', 'fit one number of them, hence one image size: it is neither'),
+        ('pit_ti_224', 'shrinks its token grid between blocks'),
+        ('convit_tiny', "is a plain ViT.*type='ViTAdapter'"),
         ('swin_tiny_patch4_window7', 'is not a timm model; nearest names'),
         ('resnet50.nobody', 'knows no pretrained tag'),
     ],

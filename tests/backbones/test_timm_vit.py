@@ -6,14 +6,23 @@ from itertools import product
 import pytest
 import timm
 import torch
-from families import SMALL, every_family, every_windowed_family, small_kwargs
+from families import SMALL, UNNORMED, every_family, every_windowed_family, small_kwargs
 
 from vit_dense.backbones import TimmViT
 from vit_dense.backbones.families import TokenContext
 from vit_dense.backbones.windows import ImageDropPath, active_drop_paths, run_dropping
 
-OWN_SIZE = ('beit', 'vit_relpos', 'vit_srelpos', 'cait')
-ANY_SIZE = ('samvit', 'xcit', 'naflexvit', 'vit_tiny_r_s16')
+OWN_SIZE = ('beit', 'vit_relpos', 'vit_srelpos', 'cait', 'convit', 'tnt')
+ANY_SIZE = (
+    'samvit',
+    'xcit',
+    'naflexvit',
+    'vit_tiny_r_s16',
+    'vitamin',
+    'deepseek',
+    'gemma4',
+    'qwen3',
+)
 
 
 def build(name: str, **kwargs) -> TimmViT:
@@ -23,7 +32,7 @@ def build(name: str, **kwargs) -> TimmViT:
 def timm_twin(vit: TimmViT, name: str, **kwargs) -> torch.nn.Module:
     """timm's own model with the same weights, forward untouched."""
     twin = timm.create_model(name, num_classes=0, **small_kwargs(name), **kwargs).eval()
-    twin.load_state_dict(vit.model.state_dict(), strict=False)
+    vit.family.trunk(twin).load_state_dict(vit.model.state_dict(), strict=False)
     return twin
 
 
@@ -176,8 +185,12 @@ def test_windows_at_the_edge_equal_padded_and_masked_ones(name, grid):
 def _whole_window(vit, context, place, edge):
     """What the first block needs for one window, cut out of the whole grid's or window's."""
     kwargs = vit.family.block_kwargs(vit.model, context, 0, None)
-    if kwargs.get('rope') is not None:
-        return {'rope': kwargs['rope'][..., place.flatten(), :]}
+    inside = place.flatten()
+    if 'offsets' in kwargs:
+        return {'offsets': kwargs['offsets'][:, inside[:, None], inside]}
+    by_place = {k: x for k, x in kwargs.items() if k.startswith(('rope', 'pixels'))}
+    if by_place and None not in by_place.values():
+        return {k: x[..., inside, :] for k, x in by_place.items()}
     key = next((k for k in kwargs if k.startswith('shared_rel_pos')), None)
     if key is None:
         return kwargs
@@ -210,7 +223,24 @@ def test_checkpointing_changes_no_gradient(drop_path_rate):
         gradients.append({n: p.grad for n, p in vit.named_parameters()})
         paths = [m for m in vit.modules() if isinstance(m, ImageDropPath)]
         assert len(paths) == (10 if drop_path_rate else 0), 'all blocks but the first'
-        assert all(path.keep is None for path in paths), 'recomputation leaves nothing behind'
+        assert not any(path.keeps for path in paths), 'recomputation leaves nothing behind'
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize('name', ['cait_xxs24_224', 'convit_tiny', 'tnt_s_patch16_224',
+                                  'gemma4_vit_167m', 'qwen3_vit_88m_merge'])  # fmt: skip
+def test_checkpointing_changes_no_gradient_of_what_blocks_are_given(name):
+    """Offsets, pixels and rotations are arguments of blocks, which recomputation must see again."""
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        vit = build(name, grad_checkpointing=checkpointing, window_size=2, drop_path_rate=0.5)
+        for parameter in vit.train().parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        tokens, context = vit.embed(torch.randn(2, 3, 48, 80))
+        vit.run_blocks(tokens, context, 0, 4).square().sum().backward()
+        gradients.append({n: p.grad for n, p in vit.named_parameters()})
+    assert all(grad is not None for grad in gradients[1].values())
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
@@ -224,7 +254,33 @@ def test_drop_path_skips_a_block_for_whole_images():
     assert (patches.all(1) | ~patches.any(1)).all()
     # Attention and MLP are both dropped for a quarter of the images.
     assert 1 <= int((~patches.any(1)).sum()) <= 16
-    assert all(path.keep is None for path in active_drop_paths(vit.model.blocks[3]))
+    assert not any(path.keeps for path in active_drop_paths(vit.model.blocks[3]))
+
+
+@pytest.mark.parametrize('name', ['cait_xxs24_224', 'convit_tiny', 'gemma4_vit_167m', 'test_vit'])
+def test_attention_and_mlp_are_dropped_apart(name, monkeypatch):
+    """Also where one module of timm's serves both; an image's windows fall together."""
+    torch.manual_seed(0)
+    vit = build(name, window_size=2, global_blocks=(), drop_path_rate=0.5).train()
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    image = torch.randn(1, 3, 3 * vit.patch_size, 3 * vit.patch_size)
+    tokens, context = vit.embed(image.expand(48, -1, -1, -1))
+
+    @torch.no_grad()
+    def patches():
+        return vit.run_blocks(tokens, context, 3, 4)[:, vit.num_prefix_tokens :]
+
+    found, cases = patches(), []
+    for factors in product((0.0, 2.0), repeat=2):
+        draws = iter(factors)
+        monkeypatch.setattr(
+            ImageDropPath, 'draw', lambda _, n, x, draws=draws: x.new_full((n, 1, 1), next(draws))
+        )
+        cases.append(patches()[:1])
+    same = torch.stack([torch.isclose(found, case, atol=1e-5).flatten(1).all(1) for case in cases])
+    assert (same.sum(0) == 1).all(), 'each image is one of the four cases, as a whole'
+    assert (same.sum(1) > 0).all(), 'all four occur'
 
 
 def test_drop_path_does_as_it_is_told():
@@ -281,7 +337,7 @@ def test_normalisation_is_timm_s():
 
 @every_family
 def test_layer_groups_cover_every_parameter(name):
-    vit = build(name, final_norm=True)
+    vit = build(name, final_norm=name not in UNNORMED)
     groups = vit.layer_groups()
     assert groups.keys() == dict(vit.named_parameters()).keys()
     assert set(groups.values()) <= set(range(vit.depth + 2))
@@ -291,7 +347,7 @@ def test_layer_groups_cover_every_parameter(name):
         if key.startswith('model.blocks.')
     )
     stem = [k for k, layer in groups.items() if layer == 0]
-    assert any('patch_embed' in k or 'embeds.proj' in k for k in stem)
+    assert any('patch_embed' in k or 'embeds.proj' in k or 'pixel_embed' in k for k in stem)
     assert all('token' not in k or k in stem for k in groups)
 
 
@@ -301,6 +357,10 @@ def test_layer_groups_cover_every_parameter(name):
         ({'model_name': 'vit_bas_patch16_224'}, r'nearest names: vit_base_patch'),
         ({'model_name': 'vit_base_patch16_224.augreg'}, r"no.* tag 'augreg'.*augreg_in21k"),
         ({'model_name': 'swin_tiny_patch4_window7_224'}, r'swin_transformer.*TimmPyramid'),
+        ({'model_name': 'mixer_s32_224'}, 'timm.models.mlp_mixer.*one image size: it is neither'),
+        ({'model_name': 'crossvit_9_240'}, 'two ViTs side by side.*neither an isotropic ViT'),
+        ({'model_name': 'samvit_base_patch16', 'final_norm': True}, 'neck.*; leave final_norm out'),
+        ({'model_name': 'qwen3_vit_88m', 'final_norm': True}, 'the encoder has none'),
         ({'model_name': 'resnet50'}, r'timm\.models\.resnet.*isotropic'),
         ({'model_name': 'test_vit', 'pretrained': True, 'checkpoint': 'a.pth'}, 'set one of them'),
         ({'model_name': 'test_vit', 'frozen_stages': 7}, r'allowed are -1.*to 6'),
@@ -341,7 +401,7 @@ def test_checkpointing_spares_frozen_blocks_only(monkeypatch):
 
 
 def test_a_plain_vit_is_no_backbone():
-    with pytest.raises(ValueError, match='wrap it in an adapter'):
+    with pytest.raises(ValueError, match=r"wrap it in an adapter.*type='PlainViT'"):
         TimmViT('test_vit')(torch.zeros(1, 3, 64, 64))
 
 

@@ -29,10 +29,18 @@ ALL_WORK = {
     'naflexvit',
     'cait',
     'xcit',
+    'convit',
+    'tnt',
+    'vitamin',
 }
 CORE = ('vision_transformer', 'deit', 'eva', 'beit', 'vision_transformer_relpos',
         'vision_transformer_sam', 'vision_transformer_hybrid')  # fmt: skip
-EXPECTED = {'shvit_s1': 'strides', 'convit_tiny': 'strides', 'botnet26t_256': 'any size'}
+LANGUAGE = ('deepseek_vit', 'gemma4_vit', 'qwen3_vit')
+EXPECTED = {
+    'shvit_s1': 'strides',
+    'mixer_s32_224': 'hence one image size',
+    'botnet26t_256': 'any size',
+}
 
 
 def names_by_module() -> dict[str, list[str]]:
@@ -84,13 +92,51 @@ def test_table_counts_and_gives_reasons(tmp_path, capsys):
     assert '1 of the 1 tried work; timm registers 3' in text
     assert '0 of the 1 tried work' in text
     assert '| vision_transformer | 1 | 1 |' in text
-    assert '- shvit (1) refused: it has maps of strides [16, 32, 64]' in text
+    assert '- 1 refused (shvit 1): it has maps of strides [16, 32, 64]; Timm' in text
     assert '1/1 test_vit' in capsys.readouterr().out
+
+
+def test_table_groups_reasons_and_names_what_was_narrowed():
+    ended = "'{}' cannot take images of any size: one of 96 px ended in Error: {} is bad. Choose a"
+    refused = {'kind': 'pyramid', 'status': 'refused'}
+    works = {'kind': 'vit', 'status': 'works', 'module': 'eva'}
+    results = {
+        'a': {**refused, 'module': 'gcvit', 'why': ended.format('a', 7)},
+        'b': {**refused, 'module': 'gcvit', 'why': ended.format('b', 14)},
+        'c': {**refused, 'module': 'coat', 'why': ended.format('c', 14)},
+        'd': {**refused, 'module': 'pit', 'why': "'d' has strides [7]: choose another"},
+        'e': {**refused, 'module': 'tnt', 'why': "'e' has strides [9]: choose another"},
+        'f': {'kind': 'pyramid', 'status': 'works', 'module': 'coat', 'numbers': True},
+        'vit': {**works, 'reduced': {'depth': 4}},
+        'wide': {**works, 'reduced': {'depth': 4, 'embed_dim': 48, 'num_kv_heads': 1}},
+        'whole': {**works, 'reduced': {}},
+    }
+    lines = coverage.table(results).splitlines()
+    reason = 'it cannot take images of any size: one of 96 px ended in Error: 7 is bad'
+    assert f'- 3 refused (gcvit 2, coat 1): {reason}' in lines
+    assert '- 1 refused (pit 1): it has strides [7]' in lines
+    assert '- 1 refused (tnt 1): it has strides [9]' in lines
+    assert '| coat | 2 | 1 | 1 | 1 |  |' in lines
+    assert '| eva | 3 | 3 | 2 |  |  |  |' in lines
+    assert 'All are cut to four blocks, but whole.' in lines
+    assert 'Narrowed to 48 channels, for memory: wide.' in lines
+
+
+def test_wide_vits_are_narrowed_and_others_are_not():
+    assert coverage.shapes_of('vit_7b_patch16_dinov3')[0] == {**coverage.NARROW[0], 'depth': 4}
+    assert coverage.shapes_of('vit_tiny_patch16_224')[0] == {'depth': 4}
+    assert coverage.shapes_of('convit_tiny')[0] == {'depth': 4, 'local_up_to_layer': 2}
+
+
+def test_initial_values_are_spared_for_a_moment_only():
+    with coverage.undrawn():
+        assert not torch.zeros(100).normal_().any()
+    assert torch.zeros(100).normal_().any()
 
 
 @pytest.mark.slow
 def test_nearly_all_plain_vits_work_with_every_adapter():
-    names = [name for module in CORE for name in MODULES[module]]
+    names = [name for module in (*CORE, *LANGUAGE) for name in MODULES[module]]
     results = coverage.sweep(names, limit=0)
     assert len(names) >= 283
     works = [name for name, result in results.items() if result['status'] == 'works']
@@ -99,7 +145,7 @@ def test_nearly_all_plain_vits_work_with_every_adapter():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('module', sorted(set(MODULES) - set(CORE)))
+@pytest.mark.parametrize('module', sorted(set(MODULES) - {*CORE, *LANGUAGE}))
 def test_everything_else_works_or_is_refused(module):
     results = coverage.sweep(MODULES[module], limit=12e6)
     broken = {n: r['why'] for n, r in results.items() if r['status'] not in ('works', 'refused')}

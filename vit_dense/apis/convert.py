@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
+from ..backbones.families import find_family
 from ..checkpoint import (
     LoadReport,
     Released,
@@ -113,7 +114,8 @@ def _convert_vit(
     else:
         guessed = guess_architecture(tensors) if model_name is None else (model_name, {})
         name, kwargs = guessed
-        vit = TimmViT(name, final_norm=True, model_kwargs=kwargs)
+        final_norm = not find_family(name).no_final_norm
+        vit = TimmViT(name, final_norm=final_norm, model_kwargs=kwargs)
     # without a config, whatever fits the architecture that was told or named
     options = vit.load_options() if model is not None else {}
     report = load_vit_weights(vit.model, source, **options)

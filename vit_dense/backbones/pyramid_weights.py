@@ -7,8 +7,7 @@ needs resizing here: what timm's own filter of the family does not convert does 
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..checkpoint import CheckpointMismatchError, LoadReport, read_checkpoint
+from ..checkpoint.convert import find_filter
 from ..checkpoint.read import unwrap
 
 _SHOWN = 4  # names listed in an error
@@ -83,19 +83,11 @@ def _strip_prefix(tensors: dict[str, Tensor], whole: nn.Module) -> tuple[dict[st
 
 
 def _to_timm_names(tensors: dict[str, Tensor], whole: nn.Module) -> dict[str, Tensor]:
-    filter_fn = _find_filter(whole)
+    filter_fn = find_filter(whole)
     if filter_fn is None:
         return tensors
     count = len(inspect.signature(filter_fn).parameters)
     return dict(filter_fn(dict(tensors), whole) if count > 1 else filter_fn(dict(tensors)))
-
-
-def _find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:
-    for cls in type(model).__mro__:
-        found = getattr(sys.modules.get(cls.__module__), 'checkpoint_filter_fn', None)
-        if found is not None and cls.__module__.startswith('timm.'):
-            return found
-    return None
 
 
 def _fit_channels(tensors: dict[str, Tensor], model: Any, report: LoadReport) -> None:

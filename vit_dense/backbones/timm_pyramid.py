@@ -2,12 +2,14 @@
 
 Swin, ConvNeXt, MobileViT, PVTv2, Hiera, ResNet and whatever else timm can take intermediate maps
 of. timm's `forward_intermediates` does the work; the layers that no map needs are removed. Whether
-a model gives four exact strides for images of any size is not looked up but tried out when it is
-built, on shapes alone (the meta device), which also tells what each map depends on.
+a model gives four exact strides for images of any size is tried out when it is built
+(`pyramid_probe`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,12 @@ from torch import Tensor, nn
 
 from ..layers import build_norm2d, crop_map
 from .families import find_pyramid_family
+from .pyramid_probe import STRIDES, Probe, probe
 from .pyramid_weights import load_pyramid_weights
 from .sync_norms import find_activations, restore_activations
 from .weights import timm_weights
 
-STRIDES = (4, 8, 16, 32)
 _RESERVED = {'num_classes', 'pretrained', 'drop_path_rate', 'features_only', 'out_indices'}
-# Cells of the last map in the probe: not square, odd, and of no model's trained size.
-_PROBE = (3, 5)
-# What a model raises that has a size built in: timm's assertions, shapes that do not match.
-_UNFIT = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, NotImplementedError)
 
 
 @MODELS.register_module()
@@ -72,7 +70,8 @@ class TimmPyramid(nn.Module):
             grad_checkpointing: recompute activations in the backward pass, where timm does.
             frozen_stages: -1 trains all, 0 freezes the stem, n in 1..4 freezes all that the first
                 n maps depend on (no gradient, eval mode).
-            model_kwargs: further arguments of the timm model, such as `in_chans`.
+            model_kwargs: further arguments of the timm model, such as `in_chans`, or MaxViT's
+                `img_size`, which sets its windows and thereby what sizes are padded to.
 
         Raises:
             ValueError: unknown `model_name`, a plain ViT, a model without the four strides or
@@ -102,7 +101,8 @@ class TimmPyramid(nn.Module):
         self._activations = find_activations(self.model)
         self._indices = self._prune(self.model)
         self._divisor = self.family.divisor(self.model)
-        needs = self._probe()
+        found = self._probe()
+        self.out_channels = found.channels
         if grad_checkpointing:
             self._checkpoint_gradients()
 
@@ -111,7 +111,7 @@ class TimmPyramid(nn.Module):
         self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg['std'])
         self.norms = nn.ModuleList(build_norm2d(norm, c) for c in self.out_channels if norm)
         self._is_init = False
-        self._freeze(needs)
+        self._freeze(found.needs)
 
     def _build(self) -> Any:
         """The whole timm model, on the current default device."""
@@ -154,39 +154,18 @@ class TimmPyramid(nn.Module):
             indices = model.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)
         return list(indices)
 
-    def _probe(self) -> list[set[str]]:
-        """Tries the model on shapes; sets `out_channels`, returns what each map depends on."""
-        height, width = (cells * self._divisor for cells in _PROBE)
+    def _probe(self) -> Probe:
+        """Tries a twin without numbers."""
         with torch.enable_grad(), torch.device('meta'):
-            model = self._build().eval()
-            self._prune(model)
-            image = torch.zeros(1, model.in_chans, height, width)
-            try:
-                maps = self._run(model, image)
-            except _UNFIT as error:
-                raise ValueError(
-                    f'{self.model_name!r} cannot take images of any size: one of '
-                    f'{height}x{width} px ended in {type(error).__name__}: {error}. '
-                    f'Choose a model without a built-in size, such as '
-                    f'swin_tiny_patch4_window7_224, convnext_tiny or mobilevitv2_100'
-                ) from error
-        sizes = [tuple(x.shape[-2:]) for x in maps]
-        expected = [(height // s, width // s) for s in STRIDES]
-        if sizes != expected:
-            raise ValueError(
-                f'{self.model_name!r} gives maps of {sizes} cells for an image of '
-                f'{height}x{width} px, exact strides would give {expected}: it has unpadded '
-                f'layers, whose cells do not lie on the grid that heads expect: choose another one'
-            )
-        self.out_channels = tuple(int(x.shape[1]) for x in maps)
-        names, parameters = zip(*model.named_parameters(), strict=True)
-        needs = []
-        for x in maps:
-            with torch.enable_grad():
-                total = x.sum()
-            grads = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-            needs.append({n for n, g in zip(names, grads, strict=True) if g is not None})
-        return needs
+            twin = self._build().eval()
+            self._prune(twin)
+        return probe(
+            self.model_name,
+            twin,
+            partial(self._run, twin),
+            in_chans=twin.in_chans,
+            divisor=self._divisor,
+        )
 
     def _run(self, model: Any, image: Tensor) -> list[Tensor]:
         """Maps (B, C, h, w) of an image whose size the family's divisor divides."""
@@ -286,13 +265,13 @@ class TimmPyramid(nn.Module):
         exempt: set[str] = getattr(self.model, 'no_weight_decay', set)()
         return {f'model.{name}' for name in exempt}
 
-    def _freeze(self, needs: list[set[str]]) -> None:
+    def _freeze(self, needs: Sequence[frozenset[str]]) -> None:
         """Freezes what `frozen_stages` says, and what no map depends on."""
         stem = set()
         if self.frozen_stages == 0:
             stem = {name for name, layer in self._layers().items() if layer == 0}
-        used = set().union(*needs)
-        frozen = set().union(*needs[: max(0, self.frozen_stages)])
+        used = frozenset().union(*needs)
+        frozen = frozenset().union(*needs[: max(0, self.frozen_stages)])
         for name, parameter in self.model.named_parameters():
             if name in frozen | stem or name not in used:
                 parameter.requires_grad_(False)

@@ -108,11 +108,13 @@ class TimmViT(nn.Module):
             raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
         self.family = self._find_family(model_name, window_size)
         self.model = self._build()
+        self.model = self.family.trunk(self.model)
         self._activations = find_activations(self.model)
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
         own_drop_paths(self.model.blocks)
         self._check_checkpointing()
+        self._check_final_norm()
         drop_unused(self.model, final_norm=final_norm)
 
         self.embed_dim: int = self.model.embed_dim
@@ -162,6 +164,13 @@ class TimmViT(nn.Module):
             raise ValueError(
                 f'grad_checkpointing=True for {self.model_name!r}: its blocks have batch norms, '
                 f'which would count each image twice; leave grad_checkpointing out'
+            )
+
+    def _check_final_norm(self) -> None:
+        if self.final_norm and self.family.no_final_norm:
+            raise ValueError(
+                f'final_norm=True for {self.model_name!r}: {self.family.no_final_norm}; leave '
+                f'final_norm out'
             )
 
     def _square_patch(self) -> int:

@@ -110,10 +110,12 @@ class ImageDropPath(DropPath):
     """timm's stochastic depth, which can be told what to drop: an image's windows fall together.
 
     Attributes:
-        keep: (B * windows, 1, 1) factors for the next call, or None to draw them per sample.
+        uses: calls in one forward of the block; 2 where attention and MLP share the module.
+        keeps: (B * windows, 1, 1) factors for the next calls; with none, drawn per sample.
     """
 
-    keep: Tensor | None = None
+    uses: int = 1
+    keeps: list[Tensor]
 
     def draw(self, images: int, like: Tensor) -> Tensor:
         """Factors (images, 1, 1) of the type of `like`, as timm's `drop_path` draws them."""
@@ -122,37 +124,39 @@ class ImageDropPath(DropPath):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ...) -> (N, ...)."""
-        if self.keep is None or not self.training:
+        if not self.keeps or not self.training:
             return super().forward(x)
-        return x * self.keep.view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+        return x * self.keeps.pop(0).view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
 
 
 def own_drop_paths(block: nn.Module) -> None:
     """Turns timm's DropPath modules of `block` into ours; they have no weights."""
-    for module in block.modules():
-        if type(module) is DropPath:
-            module.__class__ = ImageDropPath
+    paths: list[Any] = [module for module in block.modules() if type(module) is DropPath]
+    for path in paths:
+        path.__class__ = ImageDropPath
+        path.keeps = []
 
 
 def active_drop_paths(block: nn.Module) -> list[ImageDropPath]:
-    """Those of `block` that would drop something now."""
+    """Those of `block` that would drop something now, each as often as a forward calls it."""
     return [
         module
         for module in block.modules()
         if isinstance(module, ImageDropPath) and module.training and module.drop_prob > 0
+        for _ in range(module.uses)
     ]
 
 
 def run_dropping(block: nn.Module, tokens: Tensor, *keeps: Tensor, **kwargs: Any) -> Tensor:
-    """Runs `block` with the factors `keeps`, one per active drop path.
+    """Runs `block` with the factors `keeps`, one for each of its `active_drop_paths`.
 
     A function of its arguments alone, so that recomputing it for gradients drops the same.
     """
     paths = active_drop_paths(block)
     for path, keep in zip(paths, keeps, strict=True):
-        path.keep = keep
+        path.keeps.append(keep)
     try:
         return block(tokens, **kwargs)
     finally:  # torch leaves a recomputed block by an exception, as soon as it has what it needs
         for path in paths:
-            path.keep = None
+            path.keeps.clear()

@@ -14,13 +14,16 @@ import math
 import re
 import sys
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
 from .names import from_google, from_openmmlab, is_google, strip_wrappers
 
-__all__ = ['ConversionError', 'to_timm_names']
+__all__ = ['ConversionError', 'find_filter', 'to_timm_names']
+
+_FILTERS = ('checkpoint_filter_fn', 'checkpoint_filter_fn_encoder')
 
 _KERNEL = re.compile(r'(?:^|\.)(?:patch_embed\.proj|conv1|patchifier\.proj)\.weight$')
 _RGB = 3
@@ -81,7 +84,7 @@ def to_timm_names(
 
 
 def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> dict[str, Tensor]:
-    filter_fn = _find_filter(model)
+    filter_fn = find_filter(model)
     if filter_fn is None:
         return dict(tensors)
     accepted = inspect.signature(filter_fn).parameters
@@ -96,10 +99,16 @@ def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> di
         raise ConversionError(f'{type(err).__name__}: {err}{advice}') from err
 
 
-def _find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:
-    for cls in type(model).__mro__:
-        found = getattr(sys.modules.get(cls.__module__), 'checkpoint_filter_fn', None)
-        if found is not None and cls.__module__.startswith('timm.'):
+def find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:
+    """timm's filter of the family that a model belongs to, a plain ViT or any other; None if none.
+
+    Where timm wraps an encoder in a classifier, and has a filter for each, the encoder's.
+    """
+    modules = [c.__module__ for c in type(model).__mro__ if c.__module__.startswith('timm.')]
+    for module, name in product(modules, _FILTERS):
+        found: Callable[..., dict[str, Tensor]] | None
+        found = getattr(sys.modules.get(module), name, None)
+        if found is not None:
             return found
     return None
 

@@ -29,8 +29,8 @@ _LEFT_BEHIND = re.compile(
 )
 # What no encoder can do without, or have too much of, and still be the same function.
 _ESSENTIAL = re.compile(
-    r'^(?:blocks|patch_embed|norm_pre|rel_pos_bias)\.'
-    r'|^(?:pos_embed|cls_token|reg_token|dist_token|rope\.freqs)$'
+    r'^(?:blocks|patch_embed|pixel_embed|proj|norm_pre|rel_pos_bias)\.'
+    r'|^(?:pos_embed|patch_pos|pixel_pos|cls_token|reg_token|dist_token|rope\.freqs)$'
 )
 _NO_SLOT = (
     'positions were taken for a square grid with none for the cls token; if the weights were '

@@ -15,7 +15,12 @@ __all__ = ['from_google', 'from_openmmlab', 'is_google', 'strip_wrappers']
 
 _WRAPPERS = ('module.', '_orig_mod.')  # DistributedDataParallel, torch.compile
 # Names that stand at the root of a ViT, in some layout; what precedes one is a wrapper.
-_ROOTS = ('patch_embed.proj.weight', 'patch_embed.projection.weight', 'blocks.0.norm1.weight')
+_ROOTS = (
+    'patch_embed.proj.weight',
+    'patch_embed.projection.weight',
+    'blocks.0.norm1.weight',
+    'pixel_embed.proj.weight',  # TNT
+)
 # SAM: timm recognises the file by this prefix.
 _KEPT_PREFIXES = ('image_encoder.',)
 # DINOv2's training keeps blocks in groups, each padded in front so that the second number is the

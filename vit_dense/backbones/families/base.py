@@ -32,13 +32,19 @@ class Family:
     Attributes:
         build_kwargs: arguments that make timm accept any image size.
         no_windows: why blocks cannot run in windows; empty where they can.
+        no_final_norm: why no norm layer follows the blocks; empty where one does.
     """
 
     build_kwargs: Mapping[str, Any] = {'dynamic_img_size': True, 'dynamic_img_pad': True}
     no_windows: str = ''
+    no_final_norm: str = ''
+
+    def trunk(self, model: Any) -> Any:
+        """The part of a freshly built timm model that has the blocks."""
+        return model
 
     def prepare(self, model: nn.Module) -> None:
-        """Adapts a freshly built timm model to images of any size."""
+        """Adapts the trunk of a freshly built timm model to images of any size."""
 
     def patch_size(self, model: Any) -> tuple[int, int]:
         """(height, width) of the pixels that become one token."""
@@ -62,3 +68,9 @@ def accept_any_size(model: Any) -> None:
     """Lets a patch embedding that was built for one size take others, padded to whole patches."""
     model.patch_embed.strict_img_size = False
     model.patch_embed.dynamic_img_pad = True
+
+
+def share_drop_paths(model: Any) -> None:
+    """Says that each block has one module of stochastic depth for its two branches."""
+    for block in model.blocks:
+        block.drop_path.uses = 2

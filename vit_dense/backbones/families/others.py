@@ -11,11 +11,11 @@ from timm.models import vision_transformer_sam
 from torch import Tensor, nn
 
 from ..windows import Tile
-from .base import Family, TokenContext, accept_any_size
+from .base import Family, TokenContext, accept_any_size, share_drop_paths
 
 
 class HybridFamily(Family):
-    """ViTs whose patches are cut from a small CNN's last map."""
+    """ViTs whose patches are cut from a small CNN's last map (ViTamin: three stages)."""
 
     def patch_size(self, model: Any) -> tuple[int, int]:
         height, width = model.patch_embed.feat_ratio(as_scalar=False)
@@ -41,6 +41,7 @@ class SamFamily(Family):
 
     build_kwargs: Mapping[str, Any] = {}
     no_windows = 'its blocks have windows of their own'
+    no_final_norm = 'its norms stand between the convolutions of its neck, which is left out'
 
     def prepare(self, model: Any) -> None:
         """
@@ -79,7 +80,8 @@ class CaitFamily(Family):
 
     def prepare(self, model: Any) -> None:
         accept_any_size(model)
-        _leave_out_cls(model, 'blocks_token_only')
+        leave_out_cls(model, 'blocks_token_only')
+        share_drop_paths(model)
 
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
@@ -99,7 +101,7 @@ class XcitFamily(Family):
     no_windows = 'it attends between channels, not between tokens'
 
     def prepare(self, model: Any) -> None:
-        _leave_out_cls(model, 'cls_attn_blocks')
+        leave_out_cls(model, 'cls_attn_blocks')
 
     def patch_size(self, model: Any) -> tuple[int, int]:
         return model.patch_embed.patch_size, model.patch_embed.patch_size
@@ -144,10 +146,14 @@ class NaFlexFamily(Family):
         return embedded['patches'], TokenContext(grid)
 
 
-def _leave_out_cls(model: Any, blocks: str) -> None:
-    """Removes class attention; the token stays as a buffer, for weight files to find its place."""
+def leave_out_cls(model: Any, blocks: str = '') -> None:
+    """Removes the cls token and the `blocks` of class attention.
+
+    The token stays as a buffer, for weight files to find its place.
+    """
     token = model.cls_token.detach()
     del model.cls_token
     model.register_buffer('cls_token', token)
-    setattr(model, blocks, None)
+    if blocks:
+        setattr(model, blocks, None)
     model.num_prefix_tokens = 0

@@ -33,6 +33,13 @@ _EMBEDDINGS = (
     'rel_pos_bias.',
     'shared_rel_pos.',
     'embeds.',
+    # TNT's, before its first block
+    'pixel_embed.',
+    'pixel_pos',
+    'patch_pos',
+    'norm1_proj.',
+    'proj.',
+    'norm2_proj.',
 )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from timm.layers import resample_abs_pos_embed
-from timm.models import hiera, maxxvit
+from timm.models import hiera, maxxvit, swin_transformer_v2, swin_transformer_v2_cr
 from torch import Tensor
 
-from .registry import FAMILIES, timm_module
+from .registry import FAMILIES, refuse_neither, timm_module
 
 _PARTITIONED = (
     maxxvit.PartitionAttentionCl,
@@ -49,10 +49,55 @@ class SwinFamily(PyramidFamily):
     build_kwargs: Mapping[str, Any] = {'strict_img_size': False, 'always_partition': True}
 
 
+class _ShiftedV2(swin_transformer_v2.SwinTransformerV2Block):
+    """A block that timm never shifts, shifted along each axis on which the map has windows."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        self.shift_size = _shift(self, x)
+        return super()._attn(x)
+
+
+class _ShiftedV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
+    """The same in timm's own reading of SwinV2."""
+
+    def _shifted_window_attn(self, x: Tensor) -> Tensor:
+        self.shift_size = _shift(self, x)
+        return super()._shifted_window_attn(x)
+
+
+def _never_shifts(block: Any) -> bool:
+    """Whether timm has switched off the shift that this second block of a pair was to have."""
+    return any(block.target_shift_size) and not any(block.shift_size)
+
+
+def _shift(block: Any, x: Tensor) -> tuple[int, int]:
+    """Half a window where the map (B, h, w, C) is larger than one, 0 elsewhere."""
+    sizes = zip(x.shape[1:3], block.window_size, strict=True)
+    down, across = (window // 2 if size > window else 0 for size, window in sizes)
+    return down, across
+
+
 class SwinV2Family(PyramidFamily):
-    """SwinV2, also timm's reading of it (`swinv2_cr`): masks are made for the image at hand."""
+    """SwinV2, also timm's reading of it (`swinv2_cr`): windows shift wherever there are several.
+
+    timm decides by the trained image, of which the last maps are one window: there it never shifts.
+    A larger image has several windows, which nothing would connect: here such a map's are shifted
+    by half a window in every second block. Images of the trained size and below give timm's maps.
+
+    Windows keep the size that they have in the trained model, where timm cuts them to the map (16
+    to 8 in the last stage of `swinv2_tiny_window16_256`), and `always_partition` is not used as it
+    is for Swin: the bias is learned as a function of distance by window edge, so that a larger
+    window would give each trained distance another meaning. A shift moves windows and hides pairs;
+    it asks for no bias that was not trained.
+    """
 
     build_kwargs: Mapping[str, Any] = {'strict_img_size': False}
+
+    def prepare(self, model: Any) -> None:
+        for module in model.modules():
+            for kind in (_ShiftedV2, _ShiftedV2Cr):
+                if type(module) is kind.__base__ and _never_shifts(module):
+                    module.__class__ = kind
 
 
 class _AnySizeHiera(hiera.Hiera):
@@ -98,7 +143,13 @@ class MobileVitFamily(PyramidFamily):
 
 
 class MaxVitFamily(PyramidFamily):
-    """MaxViT: windows and grids of one size that divide the maps. CoAtNet has no such."""
+    """MaxViT: windows and grids of one size that divide the maps. CoAtNet has no such.
+
+    Images are padded to multiples of 32 windows' edges: of 224 px where windows have 7 cells, so
+    that crops should be such. `model_kwargs=dict(img_size=...)` sets the windows to a 32nd of that
+    size and resizes the trained tables: with 512, a crop of 512 px is not padded, and each window
+    has 16x16 cells.
+    """
 
     def divisor(self, model: Any) -> int:
         sizes = {part.partition_size for part in model.modules() if isinstance(part, _PARTITIONED)}
@@ -123,6 +174,7 @@ def find_pyramid_family(model_name: str) -> PyramidFamily:
         ValueError: no such model or tag, or a plain ViT.
     """
     module = timm_module(model_name)
+    refuse_neither(model_name, module)
     if module in FAMILIES:
         raise ValueError(
             f'model_name={model_name!r} is a plain ViT (timm.models.{module}), which has one '

@@ -7,9 +7,12 @@ import difflib
 import timm
 
 from .base import Family
+from .convit import ConvitFamily
+from .language import DeepSeekFamily, GemmaFamily, QwenFamily
 from .others import CaitFamily, HybridFamily, NaFlexFamily, SamFamily, XcitFamily
 from .relative import BeitFamily, RelPosFamily
 from .rotary import EvaFamily
+from .tnt import TntFamily
 
 FAMILIES: dict[str, Family] = {
     'vision_transformer': Family(),
@@ -22,8 +25,24 @@ FAMILIES: dict[str, Family] = {
     'naflexvit': NaFlexFamily(),
     'cait': CaitFamily(),
     'xcit': XcitFamily(),
+    'convit': ConvitFamily(),
+    'tnt': TntFamily(),
+    'vitamin': HybridFamily(),
+    'deepseek_vit': DeepSeekFamily(),
+    'gemma4_vit': GemmaFamily(),
+    'qwen3_vit': QwenFamily(),
 }
 """By the module of `timm.models` that registers a model."""
+
+NEITHER: dict[str, str] = {
+    'mlp_mixer': 'mixes tokens by weights that fit one number of them, hence one image size',
+    'convmixer': 'is a convolutional network of one stride, without attention',
+    'volo': 'runs its blocks on two token grids, of strides 8 and 16',
+    'crossvit': 'runs two ViTs side by side, on patches of 12 and 16 pixels',
+    'pit': 'shrinks its token grid between blocks, to strides that are not 4, 8, 16 and 32',
+    'sequencer': 'replaces attention by LSTMs, on two token grids of strides that no head takes',
+}
+"""Why models of a module are neither isotropic ViTs nor have maps of strides 4, 8, 16 and 32."""
 
 
 def timm_module(model_name: str) -> str:
@@ -53,6 +72,19 @@ def timm_module(model_name: str) -> str:
     return timm.model_entrypoint(architecture).__module__.rpartition('.')[2]
 
 
+def refuse_neither(model_name: str, module: str) -> None:
+    """
+    Raises:
+        ValueError: no backbone here can be made of the models of this module.
+    """
+    if module in NEITHER:
+        raise ValueError(
+            f'model_name={model_name!r} (timm.models.{module}) {NEITHER[module]}: it is neither an '
+            f'isotropic ViT for TimmViT nor a pyramid for TimmPyramid. Choose a ViT such as '
+            f'vit_base_patch16_224 or a hierarchical model such as swin_tiny_patch4_window7_224'
+        )
+
+
 def find_family(model_name: str) -> Family:
     """The family of a timm model name, with or without a pretrained tag.
 
@@ -60,12 +92,14 @@ def find_family(model_name: str) -> Family:
         ValueError: no such model or tag, or a model that is not an isotropic ViT of a known family.
     """
     module = timm_module(model_name)
+    refuse_neither(model_name, module)
     if module not in FAMILIES:
         raise ValueError(
             f'model_name={model_name!r} comes from timm.models.{module}; TimmViT takes isotropic '
             f'ViTs from timm.models.{{{", ".join(FAMILIES)}}}, which keep one token grid in all '
             f'blocks, such as vit_base_patch16_224, deit3_small_patch16_224, '
             f'vit_small_patch14_dinov2, eva02_base_patch14_224 or beit_base_patch16_224. For '
-            f"hierarchical models there is backbone=dict(type='TimmPyramid', model_name=...)"
+            f"hierarchical models there is backbone=dict(type='TimmPyramid', model_name=...), "
+            f'which says when it is built whether it can take this one'
         )
     return FAMILIES[module]

@@ -24,7 +24,7 @@ class EvaFamily(Family):
         rope = context.rope
         if rope is None:
             return {'rope': None}
-        mixed = model.rope_mixed  # a rotation of its own per block and head
+        mixed = rope.dim() > 2  # a rotation of its own per block and head
         if tile is None:
             return {'rope': rope[index] if mixed else rope}
         key = ('rope', tile, index if mixed else None)

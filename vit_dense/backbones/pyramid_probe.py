@@ -1,0 +1,106 @@
+"""Trying out, on shapes alone, what a hierarchical timm model gives for images of any size.
+
+Which strides its maps have, and what each depends on, is not looked up: a model on the meta device
+runs without numbers in milliseconds.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+STRIDES = (4, 8, 16, 32)
+# Cells of the last map in the probe: not square, odd, and of no model's trained size.
+_CELLS = (3, 5)
+# What a model raises that has a size built in: timm's assertions, shapes that do not match.
+_UNFIT = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a model was found to give.
+
+    Attributes:
+        channels: of the four maps.
+        needs: for each map the names of the parameters that it depends on.
+    """
+
+    channels: tuple[int, ...]
+    needs: tuple[frozenset[str], ...]
+
+
+def probe(
+    name: str,
+    model: nn.Module,
+    run: Callable[[Tensor], list[Tensor]],
+    *,
+    in_chans: int,
+    divisor: int,
+) -> Probe:
+    """Runs a model on an image without numbers.
+
+    Args:
+        name: of the model, for errors.
+        model: on the meta device, in eval mode.
+        run: image (1, in_chans, H, W) -> the maps of `model`.
+        in_chans: image channels.
+        divisor: what image sizes must be multiples of.
+
+    Raises:
+        ValueError: the model takes no such image, or its maps have other strides.
+    """
+    height, width = (cells * divisor for cells in _CELLS)
+    with torch.enable_grad(), torch.device('meta'):
+        try:
+            maps = run(torch.zeros(1, in_chans, height, width))
+        except _UNFIT as error:
+            raise ValueError(
+                f'{name!r} cannot take images of any size: one of {height}x{width} px ended in '
+                f'{type(error).__name__}: {_reason(error)}. Choose a model without a built-in '
+                f'size, such as swin_tiny_patch4_window7_224, convnext_tiny or mobilevitv2_100'
+            ) from error
+        sizes = [tuple(x.shape[-2:]) for x in maps]
+        expected = [(height // s, width // s) for s in STRIDES]
+        if sizes != expected:
+            raise ValueError(
+                f'{name!r} gives maps of {sizes} cells for an image of {height}x{width} px, exact '
+                f'strides would give {expected}: it has unpadded layers, whose cells do not lie on '
+                f'the grid that heads expect: choose another one'
+            )
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        needs = tuple(_needs(x, names) for x in maps)
+    return Probe(tuple(int(x.shape[1]) for x in maps), needs)
+
+
+def _needs(x: Tensor, names: dict[nn.Parameter, str]) -> frozenset[str]:
+    """Names of the parameters that a map depends on: those at the ends of its autograd graph."""
+    seen: set[Any] = set()
+    found = set()
+    nodes: list[Any] = [x.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (parameter := getattr(node, 'variable', None)) is not None:
+            found.add(names[parameter])
+        nodes += [source for source, _ in node.next_functions]
+    return frozenset(found)
+
+
+def _reason(error: Exception) -> str:
+    """The error's text; many of timm's assertions have none, then the line that asserts."""
+    if str(error):
+        return str(error).rstrip('.')
+    frames = list(traceback.walk_tb(error.__traceback__))
+    calls = [
+        (frame.f_globals.get('__name__', ''), entry.line)
+        for (frame, _), entry in zip(frames, traceback.extract_tb(error.__traceback__), strict=True)
+    ]
+    module, line = next((c for c in reversed(calls) if c[0].startswith('timm.')), calls[-1])
+    return f'{module} asks for `{line}`'
