@@ -41,7 +41,19 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
 # blocks that cannot run in windows of ours
 UNWINDOWED = {'samvit_base_patch16_224', 'xcit_nano_12_p8_224'}
 # without a norm layer behind the blocks
-UNNORMED = {'samvit_base_patch16_224', 'gemma4_vit_167m', 'qwen3_vit_88m_merge'}
+# without a final norm, some for the way they pool
+UNNORMED = {
+    'samvit_base_patch16_224',
+    'gemma4_vit_167m',
+    'qwen3_vit_88m_merge',
+    'eva02_tiny_patch14_224',
+    'beit_base_patch16_224',
+    'beitv2_base_patch16_224',
+    'vit_relpos_small_patch16_224',
+    'vit_relpos_base_patch16_clsgap_224',
+    'naflexvit_base_patch16_gap',
+    'vitamin_small_224',
+}
 NARROW = {'embed_dim': 48, 'num_heads': 3, 'depth': 4}
 
 

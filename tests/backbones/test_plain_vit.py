@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import MODELS
 
 import vit_dense  # noqa: F401 - registers
-from vit_dense.backbones import PlainViT
+from vit_dense.backbones import PlainViT, TimmViT
 
 
 def build(**options):
@@ -54,3 +54,17 @@ def test_mistakes_are_told():
             build(num_maps=number)
     with pytest.raises(ValueError, match=r'shape \(1, 1, 32, 32\).*in_chans'):
         PlainViT({'type': 'TimmViT', 'model_name': 'test_vit'})(torch.zeros(1, 1, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ('name', 'kwargs', 'asked'),
+    [
+        ('beit_base_patch16_224', {'depth': 1}, {'global_pool': 'token'}),
+        ('vit_base_patch16_siglip_gap_224', {'depth': 1}, {'fc_norm': False}),
+    ],
+)
+def test_a_final_norm_that_timm_does_not_build_is_refused(name, kwargs, asked):
+    with pytest.raises(ValueError, match=r'final_norm=True.*timm builds none.*asks for one'):
+        TimmViT(name, final_norm=True, model_kwargs=kwargs)
+    vit = TimmViT(name, final_norm=True, model_kwargs=kwargs | asked)
+    assert isinstance(vit.model.norm, torch.nn.LayerNorm)

@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..backbones.families import find_family
+from ..backbones.families import find_family, has_final_norm
 from ..checkpoint import (
     LoadReport,
     Released,
@@ -114,8 +115,7 @@ def _convert_vit(
     else:
         guessed = guess_architecture(tensors) if model_name is None else (model_name, {})
         name, kwargs = guessed
-        final_norm = not find_family(name).no_final_norm
-        vit = TimmViT(name, final_norm=final_norm, model_kwargs=kwargs)
+        vit = TimmViT(name, final_norm=_has_final_norm(name, kwargs), model_kwargs=kwargs)
     # without a config, whatever fits the architecture that was told or named
     options = vit.load_options() if model is not None else {}
     report = load_vit_weights(vit.model, source, **options)
@@ -123,6 +123,14 @@ def _convert_vit(
     # What the file lacks is not made up.
     state = vit.model.state_dict()
     return {name: state[name] for name in report.loaded}, report
+
+
+def _has_final_norm(name: str, kwargs: dict[str, Any]) -> bool:
+    """Whether `TimmViT` could keep one, so that the file's is not lost."""
+    family = find_family(name)
+    with torch.device('meta'):
+        model = family.trunk(timm.create_model(name, num_classes=0, **kwargs))
+    return not family.no_final_norm and has_final_norm(model)
 
 
 def _write(state: dict[str, Tensor], path: Path, *, wrapped: bool) -> None:

@@ -21,10 +21,23 @@ from torch import Tensor, nn
 
 from ..checkpoint import load_vit_weights
 from ..layers import tokens_to_map
-from .families import Family, TokenContext, drop_unused, find_family, layer_ids
+from .families import (
+    Family,
+    TokenContext,
+    drop_unused,
+    find_family,
+    has_final_norm,
+    layer_ids,
+)
 from .sync_norms import find_activations, restore_activations
 from .weights import check_options, timm_weights
-from .windows import WindowPartition, active_drop_paths, own_drop_paths, run_dropping
+from .windows import (
+    WindowPartition,
+    active_drop_paths,
+    block_windows,
+    own_drop_paths,
+    run_dropping,
+)
 
 # Arguments of timm's models that are not the user's to set.
 _RESERVED = {
@@ -125,7 +138,12 @@ class TimmViT(nn.Module):
         self.mean: tuple[float, ...] = tuple(self.model.pretrained_cfg['mean'])
         self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg['std'])
         self.window_size = window_size
-        self.windows = self._check_windows(window_size, global_blocks)
+        if window_size is not None and self.family.no_windows:
+            raise ValueError(
+                f'window_size={window_size} for {model_name!r}: {self.family.no_windows}; '
+                f'leave window_size out'
+            )
+        self.windows = block_windows(window_size, global_blocks, self.depth)
         self.global_blocks = tuple(i for i, edge in enumerate(self.windows) if edge is None)
         self._is_init = False
         self._freeze()
@@ -167,10 +185,13 @@ class TimmViT(nn.Module):
             )
 
     def _check_final_norm(self) -> None:
-        if self.final_norm and self.family.no_final_norm:
+        if self.final_norm and not has_final_norm(self.model):
+            why = self.family.no_final_norm or (
+                "timm builds none for its way of pooling; model_kwargs=dict(global_pool='token'), "
+                'or dict(fc_norm=False) where it averages, asks for one'
+            )
             raise ValueError(
-                f'final_norm=True for {self.model_name!r}: {self.family.no_final_norm}; leave '
-                f'final_norm out'
+                f'final_norm=True for {self.model_name!r}: {why}; leave final_norm out'
             )
 
     def _square_patch(self) -> int:
@@ -181,44 +202,6 @@ class TimmViT(nn.Module):
                 f'needs square ones: choose another model_name or model_kwargs=dict(patch_size=16)'
             )
         return height
-
-    def _check_windows(
-        self,
-        window_size: int | Sequence[int | None] | None,
-        global_blocks: Sequence[int] | None,
-    ) -> tuple[int | None, ...]:
-        """The edge of each block's windows; None for global attention."""
-        if window_size is None:
-            if global_blocks is not None:
-                raise ValueError(
-                    f'global_blocks={list(global_blocks)} without window_size: all blocks attend '
-                    f'globally then; set window_size or leave global_blocks out'
-                )
-            return (None,) * self.depth
-        if self.family.no_windows:
-            raise ValueError(
-                f'window_size={window_size} for {self.model_name!r}: {self.family.no_windows}; '
-                f'leave window_size out'
-            )
-        edges = [window_size] if isinstance(window_size, int) else list(window_size)
-        if any(edge is not None and edge < 1 for edge in edges):
-            raise ValueError(f'window_size={window_size}: give tokens >= 1, or None for no windows')
-        if not isinstance(window_size, int):
-            if len(edges) != self.depth or global_blocks is not None:
-                raise ValueError(
-                    f'window_size={edges} with global_blocks={global_blocks}: a sequence has an '
-                    f'edge for each of the {self.depth} blocks, None where one attends globally, '
-                    f'and needs no global_blocks'
-                )
-            return tuple(edges)
-        if global_blocks is None:
-            global_blocks = [self.depth * (i + 1) // 4 - 1 for i in range(4)]
-        if bad := [i for i in global_blocks if not 0 <= i < self.depth]:
-            raise ValueError(
-                f'global_blocks={list(global_blocks)}: {bad} are not blocks of '
-                f'{self.model_name!r}, which has 0..{self.depth - 1}'
-            )
-        return tuple(None if i in global_blocks else window_size for i in range(self.depth))
 
     def embed(self, image: Tensor) -> tuple[Tensor, TokenContext]:
         """Patches, positions and prefix tokens.

@@ -11,6 +11,7 @@ tokens (cls, registers) go into every window and come out as the mean over windo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,6 +19,49 @@ from typing import Any
 import torch
 from timm.layers import DropPath, drop_path
 from torch import Tensor, nn
+
+
+def block_windows(
+    window_size: int | Sequence[int | None] | None,
+    global_blocks: Sequence[int] | None,
+    depth: int,
+) -> tuple[int | None, ...]:
+    """The edge of each block's windows, None where it attends globally.
+
+    Args:
+        window_size: one edge for all, one for each block, or None for no windows at all.
+        global_blocks: blocks without windows; by default the last of each quarter of the depth.
+        depth: number of blocks.
+
+    Raises:
+        ValueError: arguments that contradict each other, or are out of range.
+    """
+    if window_size is None:
+        if global_blocks is not None:
+            raise ValueError(
+                f'global_blocks={list(global_blocks)} without window_size: all blocks attend '
+                f'globally then; set window_size or leave global_blocks out'
+            )
+        return (None,) * depth
+    edges = [window_size] if isinstance(window_size, int) else list(window_size)
+    if any(edge is not None and edge < 1 for edge in edges):
+        raise ValueError(f'window_size={window_size}: give tokens >= 1, or None for no windows')
+    if not isinstance(window_size, int):
+        if len(edges) != depth or global_blocks is not None:
+            raise ValueError(
+                f'window_size={edges} with global_blocks={global_blocks}: a sequence has an edge '
+                f'for each of the {depth} blocks, None where one attends globally, and needs no '
+                f'global_blocks'
+            )
+        return tuple(edges)
+    if global_blocks is None:
+        global_blocks = [depth * (i + 1) // 4 - 1 for i in range(4)]
+    if bad := [i for i in global_blocks if not 0 <= i < depth]:
+        raise ValueError(
+            f'global_blocks={list(global_blocks)}: {bad} are not blocks of this ViT, which has '
+            f'0..{depth - 1}'
+        )
+    return tuple(None if i in global_blocks else window_size for i in range(depth))
 
 
 @dataclass(frozen=True)

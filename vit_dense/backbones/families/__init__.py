@@ -8,7 +8,7 @@ hierarchical models need.
 """
 
 from .base import Family, TokenContext
-from .parameters import drop_unused, layer_ids
+from .parameters import drop_unused, has_final_norm, layer_ids
 from .pyramids import PyramidFamily, find_pyramid_family
 from .registry import FAMILIES, find_family
 from .released import released_family
@@ -21,6 +21,7 @@ __all__ = [
     'drop_unused',
     'find_family',
     'find_pyramid_family',
+    'has_final_norm',
     'layer_ids',
     'released_family',
 ]

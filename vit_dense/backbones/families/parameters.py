@@ -8,6 +8,11 @@ from timm.models import group_parameters
 from torch import nn
 
 
+def has_final_norm(model: Any) -> bool:
+    """Whether timm built a norm layer after the last block; some pool before they normalise."""
+    return not isinstance(getattr(model, 'norm', None), nn.Identity | None)
+
+
 def drop_unused(model: Any, *, final_norm: bool) -> None:
     """Removes what dense prediction never runs, so that no parameter goes without gradient."""
     for name in ('attn_pool', 'head_dist'):
