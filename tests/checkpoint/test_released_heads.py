@@ -176,6 +176,22 @@ def test_mask2former(in_mmseg):
 
 
 @torch.no_grad()
+def test_mask2former_in_sliding_windows(in_mmseg):
+    """Images that were resized to a multiple have a `pad_shape`, which is no window's size."""
+    model = build('Mask2Former')
+    load(model, 'Mask2Former')
+    model.test_cfg.update(mode='slide', crop_size=(64, 64), stride=(64, 32))
+    size = tuple(image().shape[-2:])
+    meta = {'img_shape': size, 'pad_shape': size, 'ori_shape': size}
+    found = model.inference(image(), [dict(meta) for _ in image()])
+    whole = [{'img_shape': (64, 64)}] * 2
+    left, right = (model.encode_decode(image()[..., i : i + 64], whole) for i in (0, 32))
+    expected = torch.cat((left[..., :32], (left[..., 32:] + right[..., :32]) / 2), dim=-1)
+    torch.testing.assert_close(found[..., :64], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[..., 64:], right[..., 32:], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
 def test_mmseg_s_own_mask2former_enlarges_before_it_makes_probabilities(in_mmseg):
     """Which makes a difference where masks are enlarged, and none where they are not."""
     ours, mmsegs = build('Mask2Former'), build('Mask2Former', type='Mask2FormerHead')

@@ -35,7 +35,9 @@ class ReleasedMask2FormerHead(Mask2FormerHead):
         classes = scores[-1].softmax(-1)[..., :-1]  # (B, Q, num_classes)
         maps = torch.einsum('bqc,bqhw->bchw', classes, masks[-1].sigmoid())
         meta = batch_img_metas[0]
-        size = meta.get('pad_shape', meta['img_shape'])[:2]
+        size = meta['img_shape']
+        if not isinstance(size, torch.Size):  # which a window of mmseg's sliding test has
+            size = meta.get('pad_shape', size)[:2]
         return F.interpolate(maps, size, mode='bilinear')
 
     def _load_from_state_dict(
