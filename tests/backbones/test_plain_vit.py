@@ -60,7 +60,11 @@ def test_mistakes_are_told():
     ('name', 'kwargs', 'asked'),
     [
         ('beit_base_patch16_224', {'depth': 1}, {'global_pool': 'token'}),
-        ('vit_base_patch16_siglip_gap_224', {'depth': 1}, {'fc_norm': False}),
+        (
+            'vit_tiny_patch16_224',
+            {'depth': 1, 'class_token': False, 'global_pool': 'avg'},
+            {'fc_norm': False},
+        ),
     ],
 )
 def test_a_final_norm_that_timm_does_not_build_is_refused(name, kwargs, asked):

@@ -16,6 +16,7 @@ FACTS: dict[str, tuple[int | None, int, int]] = {
     'vit-adapter-b-deit_upernet': (410, 768, 14),
     'vit-adapter-b-deit-light_upernet': (None, 768, 14),
     'vit-adapter-l-beit_upernet': (None, 1024, 40),
+    'vit-adapter-l-beit_mask2former': (None, 1024, 40),
     'vit-comer-s-deit_upernet': (670, 384, 14),
     'vit-comer-s-dinov2_mask-rcnn': (670, 384, 37),
 }

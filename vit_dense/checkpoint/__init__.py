@@ -3,6 +3,7 @@
 from .load import load_vit_weights
 from .read import CheckpointReadError, read_checkpoint
 from .released import Released, plan_released, recognise_released
+from .released_heads import rename_heads
 from .report import CheckpointMismatchError, LoadReport
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     'plan_released',
     'read_checkpoint',
     'recognise_released',
+    'rename_heads',
 ]

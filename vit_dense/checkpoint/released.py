@@ -1,10 +1,9 @@
 """Released ViT-Adapter and ViT-CoMer checkpoints under our names.
 
 A release writes the ViT's parts at the root of the backbone, where we keep them under
-`vit.model.`; heads of mmseg 0.x and mmdet 2.x (UPerNet, FPN, Mask R-CNN, ...) have the names that
-mmseg 1.x and mmdet 3.x give them. The position of a cls token is in every file and in no forward:
-it is dropped. LayerScale is `gamma1`, `gamma2` there; a ViT without has it multiplied into the
-linear layer before it, which is the same function. BEiT has timm's names there.
+`vit.model.`; `released_heads` has the heads. The position of a cls token is in every file and in no
+forward: it is dropped. LayerScale is `gamma1`, `gamma2` there; a ViT without has it multiplied into
+the linear layer before it, which is the same function. BEiT has timm's names there.
 """
 
 import re
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .released_heads import rename_heads
 from .released_settings import BEIT_TABLE, backbone_settings, describe, has_layer_scale
 from .report import LoadReport
 
@@ -59,7 +59,7 @@ class Released:
         method: Our type of that name, 'ViTAdapter' or 'ViTCoMer'.
         prefix: What stood before the backbone's names, such as 'backbone.'.
         backbone: Its tensors, as the release names them.
-        others: All other tensors (neck, heads), as the release names them.
+        others: All other tensors (neck, heads), as mmseg 1.x and mmdet 3.x name them.
     """
 
     method: str
@@ -190,9 +190,9 @@ def recognise_released(tensors: Mapping[str, Tensor]) -> Released | None:
             continue
         wrapper = 'module.' if prefix.startswith('module.') else ''
         backbone = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
-        others = {
-            k.removeprefix(wrapper): t for k, t in tensors.items() if not k.startswith(prefix)
-        }
+        others = rename_heads(
+            {k.removeprefix(wrapper): t for k, t in tensors.items() if not k.startswith(prefix)}
+        )
         _refuse_unsupported(method, backbone)
         return Released(method, prefix, backbone, others)
     return None

@@ -2,7 +2,7 @@
 
     custom_imports = dict(imports=['vit_dense.segmentation'], allow_failed_imports=False)
 
-Importing it registers our data sets, hooks and `LinearHead`. Nothing else in the package imports
+Importing it registers our data sets, hooks and heads. Nothing else in the package imports
 mmseg; that mmseg can be imported without compiled mmcv operators is the work of `vit_dense.compat`,
 which runs when the parent package is imported, hence before the lines below.
 """
@@ -16,6 +16,7 @@ from .check_hook import SegCheckHook  # noqa: E402
 from .dataset import CheckedADE20KDataset, CheckedSegDataset, DemoSegDataset  # noqa: E402
 from .linear_head import LinearHead  # noqa: E402
 from .pictures_hook import SegPicturesHook  # noqa: E402
+from .released_mask2former import ReleasedMask2FormerHead  # noqa: E402
 
 __all__ = [
     'CheckedADE20KDataset',
@@ -23,6 +24,7 @@ __all__ = [
     'DemoSegDataset',
     'LinearHead',
     'NormalizationCheckHook',
+    'ReleasedMask2FormerHead',
     'SegCheckHook',
     'SegPicturesHook',
 ]
