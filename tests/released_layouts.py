@@ -111,8 +111,8 @@ def vit_shapes(*, layer_scale: bool) -> Shapes:
 
 def beit_shapes(task: str) -> Shapes:
     """BEiT's ViT: a table in each block, for windows in detection, for a cls token elsewhere."""
-    shapes: Shapes = affine('patch_embed.proj', WIDTH, 3, 16, 16)
-    shapes |= {'cls_token': (1, 1, WIDTH)} if task == 'segmentation' else {}
+    shapes: Shapes = {'cls_token': (1, 1, WIDTH)} if task == 'segmentation' else {}
+    shapes |= affine('patch_embed.proj', WIDTH, 3, 16, 16)
     for i in range(DEPTH):
         edge, extra = (GRID, 3) if task == 'segmentation' else (BEIT_WINDOWS[i], 0)
         cells = edge * edge + bool(extra)
