@@ -21,7 +21,9 @@ def weighted_row_sums(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (N, C).
     """
-    if torch.compiler.is_compiling():  # a compiler knows the operator, and not what is in a class
+    trained = torch.is_grad_enabled() and (table.requires_grad or weights.requires_grad)
+    # compilers and tracers know the operator, and not what is in a class of ours
+    if not trained or torch.compiler.is_compiling():
         return _sums(table, rows, weights)
     return _WeightedRowSums.apply(table, rows, weights)
 
