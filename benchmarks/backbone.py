@@ -6,9 +6,10 @@
     python benchmarks/backbone.py --table pixels
 
 Three tables. `plain` compares the adapters with the plain ViT's own forward (up to its last block,
-no classifier), next to the ratio of multiply-adds: the cost that no implementation can avoid.
-`training` shows what attention windows and gradient checkpointing do to memory and time of a
-training step. `pixels` shows how the cost of a forward grows with the image.
+no classifier), next to the ratio of multiply-adds, the cost that no implementation can avoid, and
+to the time's ratio as a multiple of it. `training` shows what attention windows and gradient
+checkpointing do to memory and time of a training step. `pixels` shows how the cost of a forward
+grows with the image.
 
 Variants take turns, so that a machine whose speed drifts slows all of them, and each figure is a
 median; ratios are medians of ratios within a turn. What memory means is said in `measuring.py`.
@@ -90,7 +91,8 @@ def paired(mine: Sequence[float], others: Sequence[float]) -> float:
 
 def plain_table(args: argparse.Namespace) -> None:
     """The adapters against the plain ViT."""
-    columns = ('forward ms', '/ plain', 'peak MiB', 'forward+backward ms', '/ plain', 'peak MiB')
+    ratios = ('/ plain', 'time / multiply-adds', 'peak MiB')
+    columns = ('forward ms', *ratios, 'forward+backward ms', *ratios)
     print(header('model', 'px', 'variant', 'multiply-adds / plain', *columns))
     for name, size in product(args.models, args.sizes):
         print('\n'.join(_plain_rows(name, size, args)), flush=True)
@@ -101,6 +103,7 @@ def _plain_rows(name: str, size: int, args: argparse.Namespace) -> list[str]:
     image = make_image(size, args)
     models = {v: v.build().to(args.device) for v in (Variant(name, 'plain'), *asked)}
     adds = [multiply_adds(m, image) for m in models.values()]
+    shares = [count / adds[0] for count in adds]
     runs = [prepare(m, args) for m in models.values()]
     columns: list[list[str]] = []
     for step in (forward, forward_backward):
@@ -115,11 +118,13 @@ def _plain_rows(name: str, size: int, args: argparse.Namespace) -> list[str]:
                 for i, run in enumerate(runs):
                     times[i].append(seconds(step, run, image, args.clock))
         columns.append([f'{statistics.median(t) * 1000:.1f}' for t in times])
-        columns.append([f'{paired(t, times[0]):.2f}' for t in times])
+        ratios = [paired(t, times[0]) for t in times]
+        columns.append([f'{ratio:.2f}' for ratio in ratios])
+        columns.append([f'{ratio / s:.2f}' for ratio, s in zip(ratios, shares, strict=True)])
         columns.append([mebibytes(peak) for peak in peaks])
     names = ['plain', *(_label(v, asked) for v in asked)]
-    shares = [f'{count / adds[0]:.2f}' for count in adds]
-    return [row(name, size, *cells) for cells in zip(names, shares, *columns, strict=True)]
+    columns.insert(0, [f'{share:.2f}' for share in shares])
+    return [row(name, size, *cells) for cells in zip(names, *columns, strict=True)]
 
 
 def _label(variant: Variant, among: Sequence[Variant]) -> str:

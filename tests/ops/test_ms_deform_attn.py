@@ -10,8 +10,9 @@ import torch
 
 from vit_dense.ops import MSDeformAttn, SamplingGrid, ms_deform_attn
 from vit_dense.ops import ms_deform_attn as package_function
-from vit_dense.ops.ms_deform_attn import _by_embedding_bag, _by_grid_sample
+from vit_dense.ops.ms_deform_attn import _by_embedding_bag, _by_grid_sample, _softmax
 from vit_dense.ops.native import native_ms_deform_attn
+from vit_dense.ops.row_sums import weighted_row_sums
 
 SHAPES = [(5, 7), (3, 4), (2, 1)]
 
@@ -73,6 +74,48 @@ def test_locations_far_outside_and_not_finite_do_no_harm():
     assert out[1].isfinite().all()
 
 
+def test_row_numbers_beyond_32_bits(monkeypatch):
+    """The wider integers that large batches need, on a small one: the same values, gradients."""
+    results = []
+    for largest in (2**31 - 1, 0):
+        monkeypatch.setattr(sys.modules['vit_dense.ops.ms_deform_attn'], 'MAX_INT32', largest)
+        inputs = random_inputs()
+        out = ms_deform_attn(inputs[0], SHAPES, *inputs[1:])
+        out.square().sum().backward()
+        results.append([out, *(x.grad for x in inputs)])
+    for narrow, wide in zip(*results, strict=True):
+        assert torch.equal(narrow, wide)
+
+
+@pytest.mark.parametrize('needed', [[0], [1], [0, 1]])
+def test_row_sums_have_the_gradients_asked_for(needed):
+    """Against indexing; some rows are taken often, some never."""
+    rows = torch.randint(0, 4, (5, 6)) * 2
+    values = torch.randn(9, 3).double(), torch.randn(5, 6).double()
+    for i in needed:
+        values[i].requires_grad_()
+    table, weights = values
+    out = weighted_row_sums(table, rows.int(), weights)
+    expected = (table[rows] * weights[..., None]).sum(1)
+    torch.testing.assert_close(out, expected)
+    probe = torch.randn_like(out)
+    wanted = [values[i] for i in needed]
+    mine, theirs = (torch.autograd.grad((x * probe).sum(), wanted) for x in (out, expected))
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_softmax_is_torch_s():
+    x = torch.randn(3, 5, 12, dtype=torch.float64) * 50
+    x[0, 0] = 1e4
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out, expected = _softmax(ours), theirs.softmax(-1)
+    torch.testing.assert_close(out, expected)
+    probe = torch.randn_like(x)
+    (out * probe).sum().backward()
+    (expected * probe).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_empty_queries():
     value, locations, weights = (x.detach() for x in random_inputs())
     out = ms_deform_attn(value, SHAPES, locations[:, :0], weights[:, :0])
@@ -102,7 +145,7 @@ def test_layer_samples_in_float32_under_autocast(monkeypatch):
 
     monkeypatch.setattr(sys.modules['vit_dense.ops.ms_deform_attn'], 'ms_deform_attn', spy)
     layer = MSDeformAttn(12, 3, num_levels=1)
-    grid = SamplingGrid.of(torch.rand(4, 1, 2), [(2, 3)])
+    grid = SamplingGrid.of(torch.rand(4, 2), [(2, 3)], [1])
     with torch.autocast('cpu', dtype=torch.bfloat16):
         out = layer(torch.randn(1, 4, 12), grid, torch.randn(1, 6, 12))
     assert seen == {'locations': torch.float32, 'weights': torch.float32}
@@ -127,9 +170,20 @@ def test_layer_moves_one_token_per_unit_of_offset():
         for projection in (layer.value_proj, layer.output_proj):
             projection.weight.copy_(torch.eye(4))
     feat = torch.randn(1, 6, 4)  # a 2x3 grid
-    centre = torch.tensor([[[0.5 / 3, 0.25]]])  # token (0, 0)
-    out = layer(torch.randn(1, 1, 4), SamplingGrid.of(centre, [(2, 3)]), feat)
+    centre = torch.tensor([[8.0, 8.0]])  # token (0, 0)
+    out = layer(torch.randn(1, 1, 4), SamplingGrid.of(centre, [(2, 3)], [16]), feat)
     torch.testing.assert_close(out[0, 0], feat[0, 1])
+
+
+@pytest.mark.parametrize('way', ['locations', '_broadcast', '_apart'])
+def test_locations_by_hand(way):
+    """Pixel (20, 12) in 3x5 cells of 8 px and 2x3 of 16 px; offsets count in cells."""
+    grid = SamplingGrid.of(torch.tensor([[20.0, 12.0]]), [(3, 5), (2, 3)], [8, 16])
+    offsets = torch.randn(2, 1, 3, 2, 4, 2)
+    extents = torch.tensor([[40.0, 24.0], [48.0, 32.0]])[:, None]
+    cells = torch.tensor([[8.0, 8.0], [16.0, 16.0]])[:, None]
+    expected = (torch.tensor([20.0, 12.0]) + offsets * cells) / extents
+    torch.testing.assert_close(getattr(grid, way)(offsets), expected)
 
 
 def test_heads_must_divide_the_value_width():

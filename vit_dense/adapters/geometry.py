@@ -14,9 +14,8 @@ from ..ops import SamplingGrid
 class TokenGeometry:
     """Reference points of the deformable attention between ViT and pyramid, in both directions.
 
-    All grids start at the image's upper left corner, with cells of `stride` pixels. A token's
-    centre is expressed in the extent of the grid it looks into, so that patches of any size and
-    maps whose sizes were rounded up point at the same pixels.
+    All grids start at the image's upper left corner, with cells of `stride` pixels. Centres are in
+    pixels, so that patches of any size and maps whose sizes were rounded up meet at the same ones.
 
     Attributes:
         pyramid_shapes: (h, w) of the pyramid's levels.
@@ -33,11 +32,10 @@ class TokenGeometry:
         device: torch.device,
     ) -> None:
         self.pyramid_shapes = list(pyramid_shapes)
-        levels = list(zip(pyramid_shapes, pyramid_strides, strict=True))
-        in_levels = [_places(vit_shape, patch_size, *level, device) for level in levels]
-        in_vit = [_places(*level, vit_shape, patch_size, device) for level in levels]
-        self.vit_in_pyramid = SamplingGrid.of(torch.stack(in_levels, dim=1), self.pyramid_shapes)
-        self.pyramid_in_vit = SamplingGrid.of(torch.cat(in_vit)[:, None], [vit_shape])
+        patches = _centres([vit_shape], [patch_size], device)
+        cells = _centres(pyramid_shapes, pyramid_strides, device)
+        self.vit_in_pyramid = SamplingGrid.of(patches, self.pyramid_shapes, pyramid_strides)
+        self.pyramid_in_vit = SamplingGrid.of(cells, [vit_shape], [patch_size])
 
 
 class PyramidGeometry:
@@ -63,20 +61,17 @@ class PyramidGeometry:
         self.patch_size = patch_size
         self.shapes = list(pyramid_shapes)
         self.strides = tuple(pyramid_strides)
-        levels = list(zip(pyramid_shapes, pyramid_strides, strict=True))
-        in_level = [
-            torch.cat([_places(*source, *target, device) for source in levels]) for target in levels
-        ]
-        self.places = SamplingGrid.of(torch.stack(in_level, dim=1), self.shapes)
+        centres = _centres(pyramid_shapes, pyramid_strides, device)
+        self.places = SamplingGrid.of(centres, self.shapes, pyramid_strides)
 
 
-def _places(
-    shape: GridSize, stride: int, target: GridSize, target_stride: int, device: torch.device
-) -> Tensor:
-    """(h*w, 2), the centres (x, y) of a grid's cells, 0..1 over the extent of the target grid."""
-    y, x = (
-        (torch.arange(cells, device=device, dtype=torch.float32) + 0.5)
-        * (stride / (target_cells * target_stride))
-        for cells, target_cells in zip(shape, target, strict=True)
-    )
-    return torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))), dim=-1)
+def _centres(shapes: Sequence[GridSize], strides: Sequence[int], device: torch.device) -> Tensor:
+    """(sum of h*w, 2), the centres (x, y) of the grids' cells, in pixels."""
+    centres = []
+    for shape, stride in zip(shapes, strides, strict=True):
+        y, x = (
+            (torch.arange(cells, device=device, dtype=torch.float32) + 0.5) * stride
+            for cells in shape
+        )
+        centres.append(torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))), dim=-1))
+    return torch.cat(centres)

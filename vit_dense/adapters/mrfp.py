@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import GridSize, build_norm2d, map_to_tokens
-from .interaction import PYRAMID_STRIDES, tokens_to_maps
+from ..layers import GridSize, build_norm2d, map_to_tokens, tokens_to_map
+from .interaction import PYRAMID_STRIDES
 
 
 class TwoFieldConv(nn.Module):
@@ -43,7 +43,13 @@ class MRFP(nn.Module):
 
     def forward(self, pyramid: Tensor, shapes: Sequence[GridSize]) -> Tensor:
         """(B, S, C) -> (B, S, C), the levels of `shapes` one after the other."""
-        maps = tokens_to_maps(self.fc1(pyramid), shapes)
-        levels = [conv(x) for conv, x in zip(self.levels, maps, strict=True)]
+        levels = pyramid.split([h * w for h, w in shapes], dim=1)
+        parts = zip(self.levels, levels, shapes, strict=True)
+        # level by level to the end: joined where they are narrow, most often
+        return torch.cat([self._level(conv, x, shape) for conv, x, shape in parts], dim=1)
+
+    def _level(self, conv: nn.Module, tokens: Tensor, shape: GridSize) -> Tensor:
+        """(B, h*w, C) -> (B, h*w, C)."""
+        tokens = map_to_tokens(conv(tokens_to_map(self.fc1(tokens), shape)))
         # the second activation is the release's: trained weights expect it
-        return self.fc2(F.gelu(torch.cat([map_to_tokens(x) for x in levels], dim=1)))
+        return self.fc2(F.gelu(tokens))

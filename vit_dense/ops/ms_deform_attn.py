@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .native import native_ms_deform_attn
+from .row_sums import weighted_row_sums
+from .sampling_grid import SamplingGrid, SpatialShapes
 
-SpatialShapes = Sequence[tuple[int, int]]
+MAX_INT32 = 2**31 - 1
 
 
 def ms_deform_attn(
@@ -101,70 +102,66 @@ def _by_embedding_bag(
     queries = locations.shape[1]
     rows, row_weights = _corners(spatial_shapes, locations, weights)
     # the table holds the rows of (image, token, head) in this order
-    image = torch.arange(batch, dtype=rows.dtype).view(batch, 1, 1, 1, 1)
-    head = torch.arange(heads, dtype=rows.dtype).view(heads, 1, 1)
-    rows = (rows + image * tokens) * heads + head
-    out = F.embedding_bag(
-        rows.permute(1, 2, 3, 0, 4, 5).flatten(3).flatten(0, 2),
-        value.reshape(batch * tokens * heads, head_dim),
-        per_sample_weights=row_weights.permute(1, 2, 3, 0, 4, 5).flatten(3).flatten(0, 2),
-        mode='sum',
-    )
+    table = value.reshape(batch * tokens * heads, head_dim)
+    out = weighted_row_sums(table, rows, row_weights)
     return out.view(batch, queries, heads * head_dim)
 
 
 def _corners(
     spatial_shapes: SpatialShapes, locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The four tokens around each sampling point and their weights.
+    """The four corners of each sample as rows of the table of (image, token, head).
 
     Returns:
-        token indices (4, B, Lq, heads, levels, points), counted over all levels, and the product
-        of bilinear and attention weight of the same shape, 0 outside the level.
+        row numbers (B * Lq * heads, 4 * levels * points), corner by corner, and the product of
+        bilinear and attention weight of the same shape, 0 outside the level.
     """
-    sizes = torch.tensor([[w, h] for h, w in spatial_shapes])
+    batch, queries, heads, levels, points = weights.shape
+    tokens = sum(h * w for h, w in spatial_shapes)
+    corners = 4 * batch * queries * heads * levels * points
+    small = max(corners, batch * tokens * heads) <= MAX_INT32
+    dtype = torch.int32 if small else torch.int64  # half the memory
+
+    # Elementwise work runs on (B * Lq, heads * levels * points): CPUs are slow at broadcasting
+    # over dimensions as short as levels and points.
+    def of_samples(values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=dtype)[:, None].expand(heads, levels, points).flatten()
+
+    heights, widths = (of_samples(sizes) for sizes in zip(*spatial_shapes, strict=True))
     areas = [h * w for h, w in spatial_shapes]
-    starts = torch.tensor([sum(areas[:i]) for i in range(len(areas))]).view(-1, 1)
-    width, height = sizes[:, :1], sizes[:, 1:]  # (levels, 1)
+    starts = of_samples([sum(areas[:i]) for i in range(levels)])
+    head = torch.arange(heads, dtype=dtype).repeat_interleave(levels * points)
+    image = torch.arange(batch, dtype=dtype).repeat_interleave(queries)[:, None]
+    first = image * (tokens * heads) + (starts * heads + head)
 
-    position = locations * sizes.to(locations.dtype)[:, None] - 0.5  # in tokens of the level
-    corner = position.detach().floor()
-    fraction_x, fraction_y = (position - corner).unbind(-1)
-    left, top = corner.long().unbind(-1)
-
+    weights = weights.reshape(batch * queries, heads * levels * points)
+    columns = _neighbours(locations[..., 0].reshape(weights.shape), widths)
     rows, row_weights = [], []
-    for dy in (0, 1):
-        y = top + dy
-        in_y = (y >= 0) & (y < height)
-        weight_y = weights * (fraction_y if dy else 1 - fraction_y) * in_y
-        row_start = starts + y.clamp(min=0).minimum(height - 1) * width
-        for dx in (0, 1):
-            x = left + dx
-            in_x = (x >= 0) & (x < width)
-            row_weights.append(weight_y * (fraction_x if dx else 1 - fraction_x) * in_x)
-            rows.append(row_start + x.clamp(min=0).minimum(width - 1))
-    return torch.stack(rows), torch.stack(row_weights)
+    for y, share_y in _neighbours(locations[..., 1].reshape(weights.shape), heights):
+        start, weight = first + y * (widths * heads), weights * share_y
+        for x, share_x in columns:
+            rows.append(start.add(x, alpha=heads))
+            row_weights.append(weight * share_x)
+    shape = (batch * queries * heads, levels * points)
+    return _join(rows, shape), _join(row_weights, shape)
 
 
-@dataclass(frozen=True)
-class SamplingGrid:
-    """Where queries stand in the pyramid that they look into; made once per forward.
+def _join(corners: list[Tensor], shape: tuple[int, int]) -> Tensor:
+    return torch.cat([corner.view(shape) for corner in corners], dim=1)
 
-    Attributes:
-        points: (Lq, levels, 2), (x, y) of each query normalised to each level's extent.
-        shapes: (h, w) of each level, in tokens.
-        unit: (levels, 2), the normalised size of one token.
-    """
 
-    points: Tensor
-    shapes: tuple[tuple[int, int], ...]
-    unit: Tensor
-
-    @classmethod
-    def of(cls, points: Tensor, shapes: SpatialShapes) -> SamplingGrid:
-        """Adds the unit, in one copy to the device for all layers that share the grid."""
-        sizes = torch.tensor([[1 / w, 1 / h] for h, w in shapes])
-        return cls(points, tuple(shapes), sizes.to(points.device, non_blocking=True))
+def _neighbours(locations: Tensor, sizes: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The two cells around each place along one axis, with their shares, 0 outside the level."""
+    position = locations * sizes.to(locations.dtype) - 0.5  # in cells
+    floor = position.detach().floor()
+    fraction = position - floor
+    first = floor.to(sizes.dtype)
+    found = []
+    for cell, share in ((first, 1 - fraction), (first + 1, fraction)):
+        inside = cell.clamp(min=0).minimum(sizes - 1)
+        outside = (cell - inside).sign().abs()  # 0 or 1; booleans are slow to multiply with
+        found.append((inside, share * (1 - outside).to(share.dtype)))
+    return found
 
 
 class MSDeformAttn(nn.Module):
@@ -249,9 +246,15 @@ class MSDeformAttn(nn.Module):
         value = value.view(batch, feat.shape[1], self.num_heads, -1)
         layout = (batch, queries, self.num_heads, self.num_levels, self.num_points)
         weights = self.attention_weights(query).view(*layout[:3], -1)
-        weights = weights.float().softmax(-1).view(layout)
+        weights = _softmax(weights.float()).view(layout)
         offsets = self.sampling_offsets(query).float().view(*layout, 2)
-        # one unit of offset is one token of the level
-        locations = grid.points[:, None, :, None] + offsets * grid.unit[:, None]
-        out = ms_deform_attn(value, grid.shapes, locations, weights)
+        out = ms_deform_attn(value, grid.shapes, grid.locations(offsets), weights)
         return self.output_proj(out)
+
+
+def _softmax(x: Tensor) -> Tensor:
+    """Over the last dimension, also where it is short: torch's own is slow there on CPUs."""
+    if x.device.type != 'cpu':
+        return x.softmax(-1)
+    x = (x - x.detach().amax(-1, keepdim=True)).exp()
+    return x / x.sum(-1, keepdim=True)
