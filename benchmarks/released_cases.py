@@ -81,6 +81,8 @@ def thin_mask2former() -> tuple[dict[str, Any], dict[str, Any]]:
 _SEG, _DET = 'segmentation/configs/ade20k', 'detection/configs'
 _ADE, _COCO = '8xb2-160k_ade20k-512x512', '8xb2-3x_coco'
 _THIN = thin_mask2former()
+# The mean of three random classifiers passes no threshold of use.
+_UNSURE = {'test_cfg': {'rcnn': {'score_thr': 0.02}}}
 CASES = {
     'ViT-Adapter-T, UPerNet': Case(
         f'{_SEG}/upernet_deit_adapter_tiny_512_160k_ade20k.py',
@@ -104,13 +106,15 @@ CASES = {
         f'{_DET}/mask_rcnn/mask_rcnn_deit_adapter_tiny_fpn_3x_coco.py',
         f'released/vit-adapter-t-deit_mask-rcnn_{_COCO}',
     ),
-    'ViT-CoMer-S, Mask R-CNN': Case(
-        f'{_DET}/mask_rcnn/mask_rcnn_deit_small_fpn_3x_coco.py',
-        f'vit_comer/vit-comer-s-deit_mask-rcnn_{_COCO}',
+    'ViT-CoMer-S on DINOv2, Mask R-CNN': Case(
+        f'{_DET}/mask_rcnn/dinov2/mask_rcnn_dinov2_comer_small_fpn_3x_coco.py',
+        f'released/vit-comer-s-dinov2_mask-rcnn_{_COCO}',
     ),
     'ViT-Adapter-S, Cascade Mask R-CNN': Case(
         f'{_DET}/cascade_rcnn/cascade_mask_rcnn_deit_adapter_small_fpn_3x_coco.py',
         f'vit_adapter/vit-adapter-s-deit_cascade-mask-rcnn_{_COCO}',
+        _UNSURE,
+        _UNSURE,
     ),
     'ViT-Adapter-S, ATSS': Case(
         f'{_DET}/atss/atss_deit_adapter_small_fpn_3x_coco.py',
