@@ -104,7 +104,8 @@ def reasons(results: dict[str, Result]) -> list[str]:
     grouped: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for name, result in results.items():
         if result['status'] != 'works':
-            why = result['why'].replace(f'model_name={name!r}', 'it').replace(repr(name), 'it')
+            named = f'model_name={name!r} (timm.models.{result["module"]})'
+            why = result['why'].replace(named, 'it').replace(repr(name), 'it')
             why = re.split(r'[:.] [Cc]hoose', why)[0].splitlines()[0].strip(' :.')
             key = re.sub(r'\d+', '0', why) if ' ended in ' in why else why
             grouped.setdefault((result['status'], key), []).append((result['module'], why))
