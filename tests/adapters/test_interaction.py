@@ -252,7 +252,7 @@ def test_trains_under_fsdp(adapter):
         ({'interaction_indexes': [(0, 1), (2, 5)]}, r"2 stages: give 4, or.*'last'"),
         ({'interaction_indexes': [1, 2, 3, 5]}, r'\[1, 2, 3, 5\] must name the first and last'),
         ({'conv_inplane': 0}, 'conv_inplane=0.*at least one channel'),
-        ({'cffn_ratio': 0.0}, r'cffn_ratio=0\.0.*at least one channel'),
+        ({'cffn_ratio': 1e-4}, r'cffn_ratio=0\.0001.*at least one channel'),
         ({'vit': {'final_norm': True}}, r'final_norm=True: ViT\w+ has norms of its own'),
         ({'vit_feature_source': 'all'}, r"not one of 'stages'.*'last'"),
         ({'norm': 'SyncBN'}, r"norm='SyncBN' is not one of \['BN', 'LN'\]"),

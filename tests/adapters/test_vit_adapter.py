@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vit_dense.adapters import ViTAdapter
+from vit_dense.adapters import LightViTAdapter, ViTAdapter
 from vit_dense.adapters.geometry import TokenGeometry
 
 
@@ -63,3 +63,42 @@ def test_released_sizes():
 def test_points_are_needed():
     with pytest.raises(ValueError, match='0 points: each must be at least 1'):
         build(n_points=0)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'interaction_indexes': [(0, 5)], 'cffn_ratio': 0.0, 'vit_feature_source': 'none'},
+    ],
+)
+def test_light_variants_train_in_all_their_parts(options):
+    vit = {'type': 'TimmViT', 'model_name': 'test_vit'}
+    model = LightViTAdapter(vit, deform_num_heads=4, conv_inplane=8, **options).train()
+    names = [name for name, _ in model.named_parameters()]
+    assert not any('extra_extractors' in name for name in names)
+    assert any('.ffn.' in name for name in names) == (not options)
+    with torch.no_grad():
+        for interaction in model.interactions:
+            interaction.injector.gamma.fill_(0.5)
+    maps = model(torch.randn(2, 3, 70, 101))
+    assert [tuple(x.shape[2:]) for x in maps] == [(18, 26), (9, 13), (5, 7), (3, 4)]
+    sum(x.square().mean() for x in maps).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_without_its_maps_the_vit_is_felt_through_the_pyramid_alone():
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 64, 64)
+    models = {source: build(vit_feature_source=source).eval() for source in ('none', 'last')}
+    models['last'].load_state_dict(models['none'].state_dict())
+    seen = []
+    for model in models.values():  # before the norms, whose statistics are 0 and 1
+        model.norm3 = torch.nn.Identity()
+        vit = model.vit
+        with torch.no_grad():
+            tokens, context = vit.embed(image)
+            tokens = vit.run_blocks(tokens, context, 0, vit.depth)
+            seen.append((model(image)[2], vit.to_map(tokens, context)))
+    (without, vit_map), (with_map, _) = seen
+    torch.testing.assert_close(with_map - without, vit_map, atol=1e-5, rtol=1e-5)
