@@ -91,29 +91,28 @@ class LoRATimmViT(TimmViT):
                 f'{ends}; name some of them, or leave targets out for all'
             )
         chosen = [name for name, _ in known if any(_ends(name, one) for one in wanted)]
-        called = self._called_in_block(start)
-        if bypassed := sorted({name.split('.', 2)[2] for name in chosen} - called):
-            usable = [name for name in ends if name in called]
+        called = self._called_layers(start)
+        if bypassed := sorted({name.split('.', 2)[2] for name in chosen if name not in called}):
+            usable = [name for name in ends if name not in bypassed]
             raise ValueError(
                 f'{self.model_name!r} uses the weights of {bypassed} without calling the layer, '
                 f'where a correction would have no effect: set targets={usable}'
             )
         return chosen
 
-    def _called_in_block(self, index: int) -> set[str]:
-        """Names of the linear layers that block `index` calls, found by running it once."""
+    def _called_layers(self, start: int) -> set[str]:
+        """Full names of the linear layers that the blocks call, found by running them once."""
         called: set[str] = set()
-        block = self.model.blocks[index]
         handles = [
-            module.register_forward_hook(lambda *_, name=name: called.add(name))
-            for name, module in block.named_modules()
+            module.register_forward_hook(lambda *_, name=f'blocks.{name}': called.add(name))
+            for name, module in self.model.blocks.named_modules()
             if isinstance(module, nn.Linear)
         ]
         like = next(self.model.parameters())
         edge = 2 * self.patch_size
         with torch.no_grad():
             tokens, context = self.embed(like.new_zeros(1, self.in_chans, edge, edge))
-            self.run_blocks(tokens, context, index, index + 1)
+            self.run_blocks(tokens, context, start, self.depth)
         for handle in handles:
             handle.remove()
         return called
