@@ -46,6 +46,7 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 	test -x $(PYTHON) || python3 -m venv $(ENVIRONMENT)
 	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	touch $@
+	@echo 'Ready. To use it: . $(ENVIRONMENT)/bin/activate'
 
 # For the targets that only need an environment, not one that was just brought up to date.
 $(PYTHON):

@@ -40,7 +40,6 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
 }
 # blocks that cannot run in windows of ours
 UNWINDOWED = {'samvit_base_patch16_224', 'xcit_nano_12_p8_224'}
-# without a norm layer behind the blocks
 # without a final norm, some for the way they pool
 UNNORMED = {
     'samvit_base_patch16_224',

@@ -20,7 +20,9 @@ def main() -> int:
         report = convert_checkpoint(
             args.source, args.destination, config=args.config, model_name=args.model_name
         )
-        print(f'{report}\nWritten to {args.destination}')
+        released = report.recognised.startswith('released')
+        use = 'load_from and tools/test.py' if released else 'vit.checkpoint'
+        print(f'{report}\nWritten to {args.destination}, for {use}')
 
     return run_cleanly(job, debug=args.debug)
 

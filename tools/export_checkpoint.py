@@ -20,6 +20,8 @@ def export(config: Config, args: Namespace) -> None:
     """Exports, and prints what was done."""
     done = export_checkpoint(config, args.checkpoint, args.out)
     print(f'{args.out}: {done["tensors"]} tensors, {done["merged"]} LoRA corrections merged')
+    if done['merged']:
+        print("Use it with the same config and vit.type='TimmViT'")
 
 
 if __name__ == '__main__':

@@ -2,9 +2,7 @@
 
     python tools/test.py THIS_FILE upernet_deit_adapter_base_512_160k_ade20k.pth
 
-For T and S, take the leaf of that size in `vit_adapter/` with
-`--cfg-options model.backbone.vit.type=ReleasedTimmViT`. Test images are resized to multiples of 32
-px, as in the release.
+Test images are resized to multiples of 32 px, as in the release.
 """
 
 _base_ = '../vit_adapter/vit-adapter-b-deit_upernet_8xb2-160k_ade20k-512x512.py'

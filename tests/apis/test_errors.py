@@ -47,3 +47,12 @@ def test_a_misspelt_argument_names_the_nearest(capfd: pytest.CaptureFixture[str]
     # Not from a config: a mistake in code, whose stack is of use.
     with pytest.raises(TypeError, match='unexpected keyword'):
         run_cleanly(lambda: DemoSpec(size=1))  # type: ignore[call-arg]
+
+
+def test_a_misspelt_type_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
+    config = {'type': 'VitAdapter', 'vit': {'type': 'TimmViT', 'model_name': 'test_vit'}}
+    assert run_cleanly(lambda: MODELS.build(config)) == 2
+    text = capfd.readouterr().err
+    assert "type='VitAdapter' is registered as no model. Did you mean ViTAdapter" in text
+    with pytest.raises(KeyError):
+        run_cleanly(lambda: {}['x'])

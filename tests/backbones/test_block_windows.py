@@ -34,6 +34,13 @@ def test_the_same_as_one_edge_and_global_blocks() -> None:
         ({'window_size': [3, 3]}, r'an edge for each of the 6 blocks'),
         ({'window_size': [3] * 6, 'global_blocks': [1]}, r'needs no global_blocks'),
         ({'window_size': [3] * 5 + [0]}, r'give tokens >= 1'),
+        ({'window_size': 3.0}, r'window_size=3\.0: give tokens >= 1'),
+        ({'window_size': '3'}, r"window_size='3': give tokens >= 1"),
+        ({'window_size': True}, r'window_size=True: give tokens >= 1'),
+        ({'window_size': 3, 'global_blocks': 2}, r'global_blocks=2: give a list'),
+        ({'frozen_stages': None}, r'frozen_stages=None: give a whole number'),
+        ({'drop_path_rate': '0.1'}, r"drop_path_rate='0\.1': give a share"),
+        ({'checkpoint': 3}, r'checkpoint=3: give the path'),
     ],
 )
 def test_mistakes_are_told(options, message) -> None:

@@ -16,7 +16,7 @@ from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 
-from vit_dense.checkpoint import load_vit_weights
+from vit_dense.checkpoint import CheckpointMismatchError, load_vit_weights
 
 
 def renamed(state, *rules):
@@ -169,12 +169,16 @@ def test_mae_finetuned_has_no_final_norm(build, source):
     file = renamed(source, (r'^norm\.', 'fc_norm.'))
     model = build()
     before = model.norm.weight.clone()
-    report = load_vit_weights(model, {'model': file})
+    with pytest.raises(CheckpointMismatchError, match='has no final norm: leave final_norm out'):
+        load_vit_weights(model, {'model': file})
+    report = load_vit_weights(model, {'model': file}, min_matched=0)
     assert report.missing == ['norm.weight', 'norm.bias']
     assert report.ignored == ['fc_norm.weight', 'fc_norm.bias']
     assert report.matched < 1
     assert torch.equal(model.norm.weight, before)
     assert 'missing: norm.weight, norm.bias' in str(report)
+    report = load_vit_weights(build(final_norm=False), {'model': file})
+    assert (report.missing, report.matched) == ([], 1)
 
 
 def test_model_without_final_norm_leaves_it(build, source):

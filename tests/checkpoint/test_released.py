@@ -96,6 +96,13 @@ def test_same_maps_as_the_release_s_variants(variant, task):
     compare(maps, RECORDED[f'ViTAdapter, {variant}/{task}/off'])
 
 
+def test_a_light_backbone_alone_wants_no_vit_maps():
+    alone = recognise('ViTAdapter', 'segmentation', variant='light', prefix='')
+    assert alone.settings['vit_feature_source'] == 'none'
+    report = load(build(alone), alone)
+    assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
+
+
 def test_what_variants_want_is_told():
     light = recognise('ViTAdapter', 'segmentation', variant='light').settings
     assert (light['type'], light['cffn_ratio']) == ('LightViTAdapter', 0)

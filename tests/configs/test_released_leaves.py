@@ -13,11 +13,15 @@ RELEASED = [path for path in LEAVES if path.parent.name == 'released']
 # counted for those whose files were described to us.
 FACTS: dict[str, tuple[int | None, int, int]] = {
     'vit-adapter-t-deit_mask-rcnn': (410, 192, 14),
+    'vit-adapter-t-deit_upernet': (410, 192, 14),
+    'vit-adapter-s-deit_upernet': (410, 384, 14),
     'vit-adapter-b-deit_upernet': (410, 768, 14),
     'vit-adapter-b-deit-light_upernet': (None, 768, 14),
     'vit-adapter-l-beit_upernet': (None, 1024, 40),
     'vit-adapter-l-beit_mask2former': (None, 1024, 40),
+    'vit-comer-t-deit_upernet': (670, 192, 14),
     'vit-comer-s-deit_upernet': (670, 384, 14),
+    'vit-comer-b-deit_upernet': (670, 768, 14),
     'vit-comer-s-dinov2_mask-rcnn': (670, 384, 37),
 }
 

@@ -169,3 +169,47 @@ def test_without_our_hook_the_backbone_is_loaded_all_the_same(save, load):
     again = Toy(settings())
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.backbone.up.weight, released['up.weight'])
+
+
+def test_without_our_hook_half_a_backbone_is_refused(save):
+    """mmengine would load what fits and warn."""
+    config = settings() | {'cffn_ratio': 0.5}
+    with pytest.raises(ValueError, match=r'wrong shape(?s:.*)The file wants model\.backbone='):
+        load_checkpoint(Toy(config), str(save()), map_location='cpu')
+
+
+def test_heads_are_told_from_the_backbone(tmp_path, save):
+    with pytest.raises(ValueError, match=r'backbone fits, the heads do not: decode_head\.weight'):
+        run(tmp_path, save(), classes=5)
+    with pytest.raises(ValueError, match=r'holds the backbone alone: a test needs the whole'):
+        run(tmp_path, save(heads=False))
+
+
+@pytest.mark.parametrize(
+    ('content', 'prefix', 'message'),
+    [
+        ({'layer1.0.conv1.weight': torch.ones(4, 4)}, None, r'has 0\.0%.*go into vit\.checkpoint'),
+        ('ours', None, r"add prefix='backbone\.'"),
+        ('ours', 'backbone.', None),
+        ('released', None, None),
+    ],
+)
+def test_init_cfg_takes_what_fits_or_refuses(tmp_path, content, prefix, message):
+    path = tmp_path / 'weights.pth'
+    source = Toy(settings())
+    torch.nn.init.normal_(source.backbone.up.weight)
+    state = released_state('ViTAdapter', TASK)
+    if content == 'ours':
+        content = source.state_dict()
+        wanted = source.backbone.up.weight
+    elif content == 'released':
+        content, wanted = state, state['up.weight']
+    torch.save({'state_dict': content}, path)
+    init = {'type': 'Pretrained', 'checkpoint': str(path)} | ({'prefix': prefix} if prefix else {})
+    model = MODELS.build({**settings(), 'init_cfg': init})
+    if message:
+        with pytest.raises(ValueError, match=message):
+            model.init_weights()
+    else:
+        model.init_weights()
+        assert torch.equal(model.up.weight, wanted)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones import TimmViT
+from ..checkpoint import read_checkpoint, recognise_released
+from ..checkpoint.read import unwrap
 
 STRIDES = (4, 8, 16, 32)
 MIN_IMAGE_SIZE = 32
+_MIN_PRETRAINED = 0.9  # share of the parameters that a file for `init_cfg` must have
 
 
 class MultiScaleAdapter(BaseModule):
@@ -36,6 +40,22 @@ class MultiScaleAdapter(BaseModule):
         """
         super().__init__(init_cfg=init_cfg)
         self.vit = vit if isinstance(vit, TimmViT) else MODELS.build(vit)
+        if not isinstance(self.vit, TimmViT):
+            raise ValueError(
+                f'vit is a {type(self.vit).__name__}: an adapter sits on a plain ViT, such as '
+                f"vit=dict(type='TimmViT', model_name='vit_base_patch16_224')"
+            )
+
+    def init_weights(self) -> None:
+        """As mmengine's; but a file of `init_cfg=dict(type='Pretrained')` must fit.
+
+        Raises:
+            ValueError: most of the file or of the backbone would go unused.
+        """
+        config = self.init_cfg
+        if isinstance(config, Mapping) and config.get('type') == 'Pretrained':
+            _check_pretrained(self, str(config['checkpoint']), config.get('prefix') or '')
+        super().init_weights()
 
     def check_image(self, image: Tensor) -> None:
         """Refuses what cannot become a pyramid.
@@ -61,3 +81,33 @@ class MultiScaleAdapter(BaseModule):
         """(h, w) of the four maps: image sizes over the strides, rounded up."""
         height, width = image.shape[-2:]
         return [(-(-height // s), -(-width // s)) for s in STRIDES]
+
+
+def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
+    """mmengine loads what fits and warns of the rest; here most must fit."""
+    if '://' in path:
+        return  # mmengine fetches it
+    tensors, _ = unwrap(read_checkpoint(path), path)
+    start = f'{prefix.rstrip(".")}.' if prefix else ''
+    inside = {n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)}
+    if recognise_released(inside) is not None:
+        return  # checked where it is loaded
+    own = dict(module.named_parameters())
+
+    def share(found: Mapping[str, Tensor]) -> float:
+        fitting = [p.numel() for n, p in own.items() if n in found and found[n].shape == p.shape]
+        return sum(fitting) / max(1, sum(p.numel() for p in own.values()))
+
+    if share(inside) >= _MIN_PRETRAINED:
+        return
+    root = 'backbone.'
+    below = {n[len(root) :]: t for n, t in tensors.items() if n.startswith(root)}
+    advice = (
+        "add prefix='backbone.' to init_cfg"
+        if share(below) >= _MIN_PRETRAINED
+        else 'weights of a ViT alone go into vit.checkpoint'
+    )
+    raise ValueError(
+        f'init_cfg: {path} has {share(inside):.1%} of the parameters of {type(module).__name__}, '
+        f'at least {_MIN_PRETRAINED:.0%} must be there; {advice}'
+    )

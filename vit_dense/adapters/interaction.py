@@ -160,8 +160,12 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         released = recognise_released({name[len(prefix) :]: t for name, t in own.items()})
         if released is not None:
             # not `state_dict()`, for which FSDP would gather all shards
-            expected = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-            converted, _ = plan_released(released, expected, 'a state dict')
+            statistics = {n: t for n, t in self.named_buffers() if 'running_' in n}
+            expected = {**dict(self.named_parameters()), **statistics}
+            converted, report = plan_released(released, expected, 'a state dict')
+            left = [n for n in report.unexpected if not n.endswith('num_batches_tracked')]
+            if report.missing or report.mismatched or left:
+                raise ValueError(f'{report}\n{released.advice(report)}')
             for name in own:
                 del state_dict[name]
             state_dict.update({prefix + name: tensor for name, tensor in converted.items()})

@@ -182,7 +182,7 @@ class ViTCoMer(InteractionAdapter):
                 for T, S, B; detection 0.5 for all). Weights fit one value only.
             vit_feature_source: the ViT maps added to the outputs. 'stages' adds the map after
                 stage i to output i (released segmentation models); 'last' adds the last one to
-                all four (released detection models).
+                all four (released detection models); 'none' adds none.
             norm: of the maps, 'BN' (synchronised under several processes by the Runner's
                 `sync_bn='torch'`) or 'LN'.
             init_cfg: mmengine's.

@@ -41,7 +41,7 @@ def convert_checkpoint(
 
     A released ViT-Adapter or ViT-CoMer becomes a checkpoint for `load_from` and for tests, heads
     included. Anything else becomes the ViT that it holds, under timm's names, for
-    `vit.checkpoint`. Either is loaded into a model first, so that a file that was written fits.
+    `vit.checkpoint`. Either is loaded into a model first, heads only with a config.
 
     Args:
         source: Any weight file that `read_checkpoint` reads; nothing in it is run.
@@ -54,9 +54,14 @@ def convert_checkpoint(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, is not recognised or does not fit the model, or if
-            `destination` is the source or has another suffix.
+        ValueError: If the file cannot be read, is not recognised or does not fit the model, if
+            `destination` is the source or has another suffix, or if both `config` and `model_name`
+            are given.
     """
+    if config is not None and model_name is not None:
+        raise ValueError(
+            f'--config {config} and --model-name {model_name} both name the architecture: give one'
+        )
     target = Path(destination)
     if target.suffix not in _SUFFIXES:
         raise ValueError(f'{destination}: write to a file that ends in {", ".join(_SUFFIXES)}')
@@ -86,7 +91,7 @@ def _convert_released(
     target = model if model is not None else MODELS.build(released.settings)
     state, report = plan_released(released, target.state_dict(), source)
     if report.missing or report.unexpected or report.mismatched:
-        raise ValueError(f'{report}\nThe file wants model.backbone={released.settings}')
+        raise ValueError(f'{report}\n{released.advice(report)}')
     report.notes += [f'model.backbone={released.settings}']
     if model is None:
         state = {f'backbone.{name}': tensor for name, tensor in state.items()} | released.others
@@ -115,10 +120,13 @@ def _convert_vit(
     else:
         guessed = guess_architecture(tensors) if model_name is None else (model_name, {})
         name, kwargs = guessed
-        vit = TimmViT(name, final_norm=_has_final_norm(name, kwargs), model_kwargs=kwargs)
+        vit = TimmViT(name, model_kwargs=kwargs)
     # without a config, whatever fits the architecture that was told or named
     options = vit.load_options() if model is not None else {}
     report = load_vit_weights(vit.model, source, **options)
+    if model is None and 'norm.weight' in report.ignored and _has_final_norm(name, kwargs):
+        vit = TimmViT(name, final_norm=True, model_kwargs=kwargs)
+        report = load_vit_weights(vit.model, source)
     report.notes.append(f'as {name} with {kwargs}')
     # What the file lacks is not made up.
     state = vit.model.state_dict()

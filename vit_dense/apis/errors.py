@@ -6,8 +6,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
@@ -38,7 +41,7 @@ def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
         return 0
     try:
         work()
-    except (ValueError, FileNotFoundError, TypeError) as error:
+    except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError) as error:
         message = user_message(error)
         if message is None:
             raise
@@ -52,12 +55,35 @@ def user_message(error: Exception) -> str | None:
     text = str(error)
     if isinstance(error, TypeError):
         return _misspelt_argument(error)
+    if isinstance(error, KeyError):
+        return _unknown_type(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
         return text.rsplit('\nValueError: ', 1)[-1].strip()
     frames = traceback.extract_tb(error.__traceback__)
     if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
         return text
     return None
+
+
+def _unknown_type(error: KeyError) -> str | None:
+    """Names the registered types that are nearest to one that a config asked for."""
+    found = re.match(r'(\w+) is not in the (?:\w+::)?(\w+) registry', str(error.args[0]))
+    if found is None:
+        return None
+    given, registry = found.groups()
+    known = {name for one in (MODELS, DATASETS, TRANSFORMS, HOOKS) for name in _names(one)}
+    close = difflib.get_close_matches(given, sorted(known), n=3)
+    hint = f' Did you mean {" or ".join(close)}?' if close else ''
+    return (
+        f'type={given!r} is registered as no {registry}.{hint} If it is yours, name its module in '
+        f'custom_imports.'
+    )
+
+
+def _names(registry: Registry) -> set[str]:
+    """What is registered here and in the scopes below."""
+    below = (_names(child) for child in registry.children.values())
+    return set(registry.module_dict).union(*below)
 
 
 def _misspelt_argument(error: TypeError) -> str | None:
@@ -72,12 +98,18 @@ def _misspelt_argument(error: TypeError) -> str | None:
     taken = {
         name
         for parent in kind.__mro__
-        for name, parameter in inspect.signature(parent.__init__).parameters.items()  # type: ignore[misc]
+        for name, parameter in _arguments_of(parent).items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     } - {'self'}
     close = difflib.get_close_matches(given, sorted(taken), n=2)
     hint = f' Did you mean {" or ".join(close)}?' if close else ''
     return (
         f'{kind.__name__} has no argument {given!r}.{hint} It takes {", ".join(sorted(taken))}. '
-        'Correct the name in the config.'
+        'Correct the name in the config; if it is inherited from _base_, put _delete_=True into '
+        f'this dict and write it whole.'
     )
+
+
+def _arguments_of(kind: type) -> Mapping[str, inspect.Parameter]:
+    constructor: Any = kind.__init__  # type: ignore[misc]
+    return inspect.signature(constructor).parameters

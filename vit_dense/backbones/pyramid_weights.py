@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..checkpoint import CheckpointMismatchError, LoadReport, read_checkpoint
 from ..checkpoint.convert import find_filter
 from ..checkpoint.read import unwrap
+from ..checkpoint.resize import fit_channels
 
 _SHOWN = 4  # names listed in an error
 
@@ -54,7 +54,7 @@ def load_pyramid_weights(
         tensors = _to_timm_names(tensors, whole)
     except (AttributeError, KeyError, IndexError, RuntimeError, ValueError, AssertionError) as err:
         raise _mismatch(report, model, f'timm cannot convert it ({err})') from err
-    _fit_channels(tensors, model, report)
+    report.resized |= fit_channels(tensors, model)
     fitting = _sort_out(tensors, model, whole, report)
     if report.mismatched or report.missing or report.unexpected:
         total = len(report.loaded) + len(report.missing) + len(report.mismatched)
@@ -88,21 +88,6 @@ def _to_timm_names(tensors: dict[str, Tensor], whole: nn.Module) -> dict[str, Te
         return tensors
     count = len(inspect.signature(filter_fn).parameters)
     return dict(filter_fn(dict(tensors), whole) if count > 1 else filter_fn(dict(tensors)))
-
-
-def _fit_channels(tensors: dict[str, Tensor], model: Any, report: LoadReport) -> None:
-    """Adapts the first convolution to the model's input channels as timm does, in place."""
-    expected = model.state_dict()
-    first = model.pretrained_cfg.get('first_conv') or ()
-    for conv in (first,) if isinstance(first, str) else first:
-        name = f'{conv}.weight'
-        weight, target = tensors.get(name), expected.get(name)
-        if weight is None or target is None or weight.ndim != 4:
-            continue
-        old, new = int(weight.shape[1]), int(target.shape[1])
-        if old != new:
-            tensors[name] = adapt_input_conv(new, weight, base_chans=old)
-            report.resized[name] = f'input channels {old} -> {new}'
 
 
 def _sort_out(

@@ -78,6 +78,11 @@ class TimmPyramid(nn.Module):
                 bound to one image size, contradicting or out-of-range arguments.
         """
         super().__init__()
+        if isinstance(checkpoint, dict):
+            raise ValueError(
+                f'checkpoint={checkpoint!r}: TimmPyramid loads all of a file or nothing and has no '
+                f'options: give the path alone'
+            )
         if pretrained and checkpoint is not None:
             raise ValueError(
                 f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them'

@@ -104,11 +104,7 @@ class TimmViT(nn.Module):
             ValueError: unknown or unfit `model_name`, contradicting or out-of-range arguments.
         """
         super().__init__()
-        if pretrained and checkpoint is not None:
-            raise ValueError(
-                f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them'
-            )
-        check_options(checkpoint)
+        _check_arguments(model_name, pretrained, checkpoint, drop_path_rate, frozen_stages)
         self.model_name = model_name
         self.pretrained = pretrained
         self.checkpoint = checkpoint
@@ -117,8 +113,6 @@ class TimmViT(nn.Module):
         self.frozen_stages = frozen_stages
         self.model_kwargs = dict(model_kwargs or {})
         self.final_norm = final_norm
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')
         self.family = self._find_family(model_name, window_size)
         self.model = self._build()
         self.model = self.family.trunk(self.model)
@@ -187,8 +181,8 @@ class TimmViT(nn.Module):
     def _check_final_norm(self) -> None:
         if self.final_norm and not has_final_norm(self.model):
             why = self.family.no_final_norm or (
-                "timm builds none for its way of pooling; model_kwargs=dict(global_pool='token'), "
-                'or dict(fc_norm=False) where it averages, asks for one'
+                'timm builds none for its way of pooling; for some models model_kwargs=dict('
+                "global_pool='token') or dict(fc_norm=False) asks for one"
             )
             raise ValueError(
                 f'final_norm=True for {self.model_name!r}: {why}; leave final_norm out'
@@ -337,6 +331,32 @@ class TimmViT(nn.Module):
             for block in self.model.blocks[: self.frozen_stages]:
                 block.eval()
         return self
+
+
+def _check_arguments(
+    model_name: str,
+    pretrained: bool,
+    checkpoint: str | dict[str, Any] | None,
+    drop_path_rate: float,
+    frozen_stages: int,
+) -> None:
+    """What can be checked before anything is built; arguments as in `TimmViT`.
+
+    Raises:
+        ValueError: as `TimmViT`.
+    """
+    if not isinstance(model_name, str):
+        raise ValueError(f'model_name={model_name!r}: give the name of a timm model')
+    if pretrained and checkpoint is not None:
+        raise ValueError(
+            f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them '
+            f'(pretrained=False where a base config has it on)'
+        )
+    check_options(checkpoint)
+    if not isinstance(drop_path_rate, int | float) or not 0 <= drop_path_rate < 1:
+        raise ValueError(f'drop_path_rate={drop_path_rate!r}: give a share in [0, 1)')
+    if not isinstance(frozen_stages, int):
+        raise ValueError(f'frozen_stages={frozen_stages!r}: give a whole number, -1 for none')
 
 
 def _builds_graph(block: nn.Module, tokens: Tensor) -> bool:

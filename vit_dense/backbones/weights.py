@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -43,8 +44,11 @@ def check_options(checkpoint: str | dict[str, Any] | None) -> None:
     """Checks a `checkpoint` argument when the ViT is built, long before it is loaded.
 
     Raises:
-        ValueError: a dict without `path`, or with an option that `load_vit_weights` has not.
+        ValueError: neither a path nor a dict; a dict without `path`, or with an option that
+            `load_vit_weights` has not.
     """
+    if not isinstance(checkpoint, dict | str | Path | None):
+        raise ValueError(f'checkpoint={checkpoint!r}: give the path of a file, or dict(path=...)')
     if not isinstance(checkpoint, dict):
         return
     options = set(inspect.signature(load_vit_weights).parameters) - {'model', 'source'}

@@ -43,9 +43,15 @@ def block_windows(
                 f'globally then; set window_size or leave global_blocks out'
             )
         return (None,) * depth
-    edges = [window_size] if isinstance(window_size, int) else list(window_size)
-    if any(edge is not None and edge < 1 for edge in edges):
-        raise ValueError(f'window_size={window_size}: give tokens >= 1, or None for no windows')
+    listed = isinstance(window_size, Sequence) and not isinstance(window_size, str)
+    edges: list[Any] = [*window_size] if listed else [window_size]  # type: ignore[misc]
+    if not all(edge is None or (type(edge) is int and edge >= 1) for edge in edges):
+        raise ValueError(
+            f'window_size={window_size!r}: give tokens >= 1, a sequence of one for each block, or '
+            f'None for no windows'
+        )
+    if not isinstance(global_blocks, Sequence | None):
+        raise ValueError(f'global_blocks={global_blocks!r}: give a list of blocks')
     if not isinstance(window_size, int):
         if len(edges) != depth or global_blocks is not None:
             raise ValueError(

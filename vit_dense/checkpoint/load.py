@@ -14,7 +14,7 @@ from .names import from_openmmlab, strip_wrappers
 from .read import read_checkpoint, unwrap
 from .released import NO_CLS_TOKEN, recognise_released
 from .report import CheckpointMismatchError, LoadReport, shorten
-from .resize import fit_kernel, fit_line_tables, fit_positions
+from .resize import fit_channels, fit_kernel, fit_line_tables, fit_positions
 
 __all__ = ['load_vit_weights']
 
@@ -29,7 +29,7 @@ _LEFT_BEHIND = re.compile(
 )
 # What no encoder can do without, or have too much of, and still be the same function.
 _ESSENTIAL = re.compile(
-    r'^(?:blocks|patch_embed|pixel_embed|proj|norm_pre|rel_pos_bias)\.'
+    r'^(?:blocks|patch_embed|pixel_embed|proj|norm_pre|norm|rel_pos_bias)\.'
     r'|^(?:pos_embed|patch_pos|pixel_pos|cls_token|reg_token|dist_token|rope\.freqs)$'
 )
 _NO_SLOT = (
@@ -114,6 +114,7 @@ def _take_vit(raw: dict[str, Tensor], model: nn.Module, report: LoadReport) -> d
         return raw
     vit, report.adapted = released.bare_vit(model.state_dict())
     report.recognised, report.outside = str(released), len(raw) - len(released.vit_names)
+    report.notes.append('The ViT alone is taken; load_from takes the adapter, too')
     return vit
 
 
@@ -143,6 +144,7 @@ def _fit(
         report.notes += [_NO_SLOT] if 'slots 0 ->' in note and pos_grid is None else []
     if note := fit_kernel(state, model, antialias=antialias):
         report.resized['patch_embed.proj.weight'] = note
+    report.resized |= fit_channels(state, model)
     report.resized |= fit_line_tables(state, model.state_dict())
 
 
@@ -195,12 +197,15 @@ def _reason_to_refuse(
     if report.mismatched:
         return f'{len(report.mismatched)} tensors have another shape; {share} fit'
     if report.matched < min_matched or not report.loaded:
-        return f'{share} fit, at least {min_matched:.0%} must (min_matched)'
+        wanted = f'at least {min_matched:.0%} must (min_matched)' if report.loaded else 'not one'
+        return f'{share} fit, {wanted}'
     # Few parameters, yet another network: a block, LayerScale, a bias, the positions.
     parts = _foreign_parts(report, model) if min_matched > 0 else []
     if parts:
         released = report.recognised.startswith('released ')
         advice = f'; {NO_CLS_TOKEN}' if released and 'cls_token' in parts else ''
+        if 'norm.weight' in report.missing:
+            advice += '; the file has no final norm: leave final_norm out'
         return f'{share} fit, but the networks differ in {shorten(parts)}{advice}'
     kernel = report.resized.get('patch_embed.proj.weight', '')
     if not resize_patch and 'kernel' in kernel:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .released_heads import rename_heads
 from .released_settings import BEIT_TABLE, backbone_settings, describe, has_layer_scale
-from .report import LoadReport
+from .report import LoadReport, shorten
 
 __all__ = ['Released', 'plan_released', 'recognise_released']
 
@@ -45,6 +45,7 @@ _RENAMED = (
     ),
     *((rf'\.mrfp\.dwconv\.bn{level + 1}\.', f'.mrfp.levels.{level}.norm.') for level in range(3)),
 )
+_HEADS = ('decode_head.', 'auxiliary_head.', 'neck.', 'rpn_head.', 'roi_head.', 'bbox_head.')
 _TASKS = {
     'segmentation': ('decode_head.',),
     'detection': ('rpn_head.', 'roi_head.', 'bbox_head.', 'panoptic_head.'),
@@ -123,6 +124,21 @@ class Released:
             for name, ours, theirs in pairs
             if ours != theirs
         ]
+
+    def advice(self, report: LoadReport) -> str:
+        """What to do where `plan_released` found that file and model do not fit."""
+        wrong = [*report.missing, *report.mismatched, *report.unexpected]
+        heads = [name for name in wrong if name.startswith(_HEADS)]
+        if wrong and len(heads) == len(wrong):
+            if not self.others:
+                return (
+                    'The file holds the backbone alone: a test needs the whole model, a training '
+                    'takes the file by load_from'
+                )
+            return (
+                f'The backbone fits, the heads do not: {shorten(heads)}; set theirs as in the file'
+            )
+        return f'The file wants model.backbone={self.settings}'
 
     def convert(self, expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """The backbone's tensors under our names, fitted to the ViT that awaits them.

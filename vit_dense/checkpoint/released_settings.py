@@ -77,8 +77,9 @@ def backbone_settings(method: str, backbone: Tensors, task: str | None) -> dict[
         depth = depth_of(backbone) or stages
         cuts = [depth * i // stages for i in range(stages + 1)]
         settings['interaction_indexes'] = [(a, b - 1) for a, b in pairwise(cuts)]
-    if task == 'segmentation':
-        settings['vit_feature_source'] = 'stages' if stages == _STAGES else 'none'
+        settings['vit_feature_source'] = 'none'  # as the light model, the only one of its kind
+    elif task == 'segmentation':
+        settings['vit_feature_source'] = 'stages'
     if task == 'detection':
         settings['vit_feature_source'] = 'last'
         vit.setdefault('window_size', _WINDOW)

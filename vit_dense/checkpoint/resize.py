@@ -14,7 +14,7 @@ from timm.layers import resample_abs_pos_embed, resample_abs_pos_embed_nhwc, res
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-__all__ = ['fit_kernel', 'fit_line_tables', 'fit_positions']
+__all__ = ['fit_channels', 'fit_kernel', 'fit_line_tables', 'fit_positions']
 
 _KERNEL = 'patch_embed.proj.weight'
 
@@ -123,6 +123,31 @@ def fit_kernel(state: dict[str, Tensor], model: nn.Module, *, antialias: bool) -
         notes.append(_arrow('kernel', old_size, new_size))
     state[_KERNEL] = kernel
     return ', '.join(notes)
+
+
+def fit_channels(state: dict[str, Tensor], model: Any) -> dict[str, str]:
+    """Adapt the first convolutions that timm names to the model's input channels, in place.
+
+    Args:
+        state: Tensors under timm's names.
+        model: The timm model.
+
+    Returns:
+        Name -> what was done.
+    """
+    expected = model.state_dict()
+    first = (getattr(model, 'pretrained_cfg', None) or {}).get('first_conv') or ()
+    notes = {}
+    for conv in (first,) if isinstance(first, str) else first:
+        name = f'{conv}.weight'
+        weight, target = state.get(name), expected.get(name)
+        if weight is None or target is None or weight.ndim != 4:
+            continue
+        old, new = int(weight.shape[1]), int(target.shape[1])
+        if old != new:
+            state[name] = adapt_input_conv(new, weight, base_chans=old)
+            notes[name] = f'input channels {old} -> {new}'
+    return notes
 
 
 def fit_line_tables(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, str]:

@@ -90,8 +90,7 @@ class CheckpointCheckHook(Hook):
         if wrong and self.strict:
             raise ValueError(
                 f'{released} does not fit the model: {len(wrong)} tensors are missing, left over '
-                f'or have another shape ({shorten(wrong)}). It wants model.backbone='
-                f'{released.settings}'
+                f'or have another shape ({shorten(wrong)}). {released.advice(report)}'
             )
         if differing := released.differences(model):
             text = f'{released} computes something else with this config: {"; ".join(differing)}'
@@ -105,6 +104,21 @@ class CheckpointCheckHook(Hook):
         if not isinstance(backbone, nn.Module):
             return
         sizes = {f'backbone.{name}': p for name, p in backbone.named_parameters()}
+        other = [name for name, p in sizes.items() if name in given and not _fits(given[name], p)]
+        if other and self.min_backbone > 0:
+            raise ValueError(
+                f'load_from has {len(other)} tensors of the backbone in another shape '
+                f'({shorten(other)}): give the settings that the file was trained with. For '
+                'weights of a ViT alone set backbone.vit.checkpoint instead, which resizes; to '
+                'accept the rest of the file, set min_backbone=0 of CheckpointCheckHook'
+            )
+        if absent := [name for name in sizes if name not in given]:
+            print_log(
+                f'load_from lacks {len(absent)} tensors of the backbone, which keep their initial '
+                f'values: {shorten(absent)}',
+                logger='current',
+                level=logging.WARNING,
+            )
         total = sum(p.numel() for p in sizes.values())
         found = sum(p.numel() for name, p in sizes.items() if _fits(given.get(name), p))
         if found < self.min_backbone * total:

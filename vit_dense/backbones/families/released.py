@@ -119,6 +119,11 @@ def released_family(
         ValueError: as `find_family`, or a model of a family that the releases do not use.
     """
     family = find_family(model_name)
+    if 'distilled' in model_name:
+        raise ValueError(
+            f'ReleasedTimmViT with model_name={model_name!r}: the released adapters sit on ViTs '
+            f"without distillation tokens; choose one such as 'deit_base_patch16_224'"
+        )
     if type(family) is Family:
         return ReleasedFamily()
     if type(family) is not BeitFamily:
