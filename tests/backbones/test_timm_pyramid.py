@@ -1,60 +1,16 @@
 """TimmPyramid against timm itself, one small model per peculiarity."""
 
-import re
-from typing import Any
-
 import pytest
 import timm
 import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
+from small_pyramids import SMALL, SWIN, build, every_model, sizes, some_models
 from torch import nn
 
 import vit_dense.engine  # noqa: F401 - registers the constructor
 from vit_dense.backbones import TimmPyramid
-from vit_dense.checkpoint import CheckpointMismatchError
-
-SWIN = {'embed_dim': 24, 'depths': (1, 1, 2, 2), 'num_heads': (1, 2, 3, 4)}
-# name -> (arguments of timm's model, arguments that timm needs for sizes of its own)
-SMALL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    'swin_tiny_patch4_window7_224': (
-        SWIN,
-        {'strict_img_size': False, 'always_partition': True},
-    ),
-    'swinv2_tiny_window8_256': (SWIN, {'strict_img_size': False}),  # maps in NHWC
-    'test_convnext': ({}, {}),
-    'test_resnet': ({}, {}),
-    'mobilevitv2_050': ({}, {}),
-    'mobilevit_xxs': ({}, {}),
-    'edgenext_xx_small': ({}, {}),
-    'efficientvit_b0': ({}, {}),
-    'pvt_v2_b0': ({}, {}),
-    'hiera_tiny_224': ({'embed_dim': 24}, {}),
-    'fastvit_t8': ({}, {}),
-    'poolformer_s12': ({}, {}),  # timm does not tell its layers
-}
-every_model = pytest.mark.parametrize('name', SMALL)
-# of one kind of names each
-some_models = pytest.mark.parametrize(
-    'name',
-    [
-        'swin_tiny_patch4_window7_224',
-        'test_convnext',
-        'mobilevitv2_050',
-        'hiera_tiny_224',
-        'poolformer_s12',
-    ],
-)
-
-
-def build(name: str, **kwargs) -> TimmPyramid:
-    model_kwargs = {**SMALL[name][0], **kwargs.pop('model_kwargs', {})}
-    return TimmPyramid(name, model_kwargs=model_kwargs, **kwargs)
-
-
-def sizes(height: int, width: int) -> list[tuple[int, int]]:
-    return [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32)]
 
 
 @every_model
@@ -314,111 +270,6 @@ def test_layer_decay_rises_from_the_stem_to_the_heads(name):
     for key, layer in layers.items():
         assert scales[f'backbone.{key}'] == pytest.approx(0.5 ** (pyramid.depth + 1 - layer))
     assert min(layers.values()) == 0
-
-
-def classifier(name: str, path, prefix: str = '') -> nn.Module:
-    torch.manual_seed(3)
-    model = timm.create_model(name, num_classes=5, **SMALL[name][0])
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.05)
-    state = {prefix + key: value for key, value in model.state_dict().items()}
-    torch.save({'state_dict': state, 'epoch': 3}, path)
-    return model
-
-
-def assert_weights_of(pyramid: TimmPyramid, source: dict) -> None:
-    state = pyramid.model.state_dict()
-    assert all(torch.equal(value, source[key]) for key, value in state.items())
-
-
-@some_models
-def test_a_classifier_s_file_loads_whole_and_once(name, tmp_path):
-    source = classifier(name, tmp_path / 'a.pth').state_dict()
-    pyramid = build(name, checkpoint=str(tmp_path / 'a.pth'))
-    pyramid.init_weights()
-    assert_weights_of(pyramid, source)
-    parameter = next(pyramid.parameters())
-    nn.init.zeros_(parameter)
-    pyramid.init_weights()
-    assert not parameter.any()
-
-
-@pytest.mark.parametrize('prefix', ['module.', 'backbone.model.'])
-@pytest.mark.parametrize('name', ['swin_tiny_patch4_window7_224', 'test_resnet'])
-def test_what_stands_before_the_names_is_cut_off(name, prefix, tmp_path):
-    source = classifier(name, tmp_path / 'a.pth', prefix).state_dict()
-    pyramid = build(name, checkpoint=str(tmp_path / 'a.pth'))
-    pyramid.init_weights()
-    assert_weights_of(pyramid, source)
-
-
-def test_the_authors_swin_file_loads(tmp_path):
-    """They count a stage's downsampling to the stage before, and save tables that follow."""
-    name = 'swin_tiny_patch4_window7_224'
-    source = classifier(name, tmp_path / 'a.pth').state_dict()
-
-    def as_theirs(key: str) -> str:
-        key = re.sub(
-            r'layers\.(\d)\.downsample', lambda m: f'layers.{int(m[1]) - 1}.downsample', key
-        )
-        return key.replace('head.fc.', 'head.')
-
-    theirs = {as_theirs(key): value for key, value in source.items()}
-    theirs['layers.0.blocks.0.attn.relative_position_index'] = torch.zeros(49, 49).long()
-    theirs['layers.0.blocks.1.attn_mask'] = torch.zeros(64, 49, 49)
-    torch.save({'model': theirs}, tmp_path / 'a.pth')
-    pyramid = build(name, checkpoint=str(tmp_path / 'a.pth'))
-    pyramid.init_weights()
-    assert_weights_of(pyramid, source)
-
-
-def test_timm_s_weights_come_through_timm(tmp_path):
-    source = classifier('test_convnext', tmp_path / 'a.pth')
-    torch.save({k: v for k, v in source.state_dict().items() if 'head.fc' not in k},
-               tmp_path / 'a.pth')  # fmt: skip
-    overlay = {'file': str(tmp_path / 'a.pth'), 'num_classes': 0}
-    pyramid = build('test_convnext', pretrained=True,
-                    model_kwargs={'pretrained_cfg_overlay': overlay})  # fmt: skip
-    pyramid.init_weights()
-    assert_weights_of(pyramid, source.state_dict())
-
-
-def spoil(state: dict, how: str) -> None:
-    if how == 'missing':
-        del state['stages.1.blocks.0.conv_dw.weight']
-    elif how == 'shape':
-        state['stem.0.bias'] = torch.zeros(3)
-    else:
-        state['stages.0.blocks.7.conv_dw.weight'] = torch.zeros(3)
-
-
-@pytest.mark.parametrize(
-    ('how', 'message'),
-    [
-        ('missing', r'missing \(1\): stages.1.blocks.0.conv_dw.weight'),
-        ('shape', r'wrong shape: stem.0.bias is \(3,\) in the file, \(24,\) in the model'),
-        ('unexpected', r'unexpected \(1\): stages.0.blocks.7'),
-    ],
-)  # fmt: skip
-def test_a_file_that_lacks_anything_is_refused_and_changes_nothing(how, message, tmp_path):
-    state = classifier('test_convnext', tmp_path / 'a.pth').state_dict()
-    spoil(state, how)
-    torch.save(state, tmp_path / 'a.pth')
-    pyramid = build('test_convnext', checkpoint=str(tmp_path / 'a.pth'))
-    before = {n: p.clone() for n, p in pyramid.named_parameters()}
-    with pytest.raises(CheckpointMismatchError, match=message):
-        pyramid.init_weights()
-    assert all(torch.equal(p, before[n]) for n, p in pyramid.named_parameters())
-
-
-def test_input_channels_are_adapted_as_timm_does(tmp_path):
-    source = classifier('test_convnext', tmp_path / 'a.pth')
-    pyramid = build(
-        'test_convnext', checkpoint=str(tmp_path / 'a.pth'), model_kwargs={'in_chans': 1}
-    )
-    pyramid.init_weights()
-    expected = source.stem[0].weight.sum(1, keepdim=True)
-    torch.testing.assert_close(pyramid.model.stem[0].weight, expected)
 
 
 def test_it_is_registered_for_every_scope():
