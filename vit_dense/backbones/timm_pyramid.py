@@ -27,7 +27,7 @@ from .families import find_pyramid_family
 from .pyramid_probe import STRIDES, Probe, probe
 from .pyramid_weights import load_pyramid_weights
 from .sync_norms import find_activations, restore_activations
-from .weights import timm_weights
+from .weights import check_source, timm_weights
 
 _RESERVED = {'num_classes', 'pretrained', 'drop_path_rate', 'features_only', 'out_indices'}
 
@@ -78,14 +78,11 @@ class TimmPyramid(nn.Module):
                 bound to one image size, contradicting or out-of-range arguments.
         """
         super().__init__()
+        check_source(pretrained, checkpoint)
         if isinstance(checkpoint, dict):
             raise ValueError(
                 f'checkpoint={checkpoint!r}: TimmPyramid loads all of a file or nothing and has no '
                 f'options: give the path alone'
-            )
-        if pretrained and checkpoint is not None:
-            raise ValueError(
-                f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them'
             )
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate={drop_path_rate}: give a share in [0, 1)')

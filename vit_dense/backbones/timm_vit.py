@@ -30,7 +30,7 @@ from .families import (
     layer_ids,
 )
 from .sync_norms import find_activations, restore_activations
-from .weights import check_options, timm_weights
+from .weights import check_source, timm_weights
 from .windows import (
     WindowPartition,
     active_drop_paths,
@@ -114,8 +114,7 @@ class TimmViT(nn.Module):
         self.model_kwargs = dict(model_kwargs or {})
         self.final_norm = final_norm
         self.family = self._find_family(model_name, window_size)
-        self.model = self._build()
-        self.model = self.family.trunk(self.model)
+        self.model = self.family.trunk(self._build())
         self._activations = find_activations(self.model)
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
@@ -347,12 +346,7 @@ def _check_arguments(
     """
     if not isinstance(model_name, str):
         raise ValueError(f'model_name={model_name!r}: give the name of a timm model')
-    if pretrained and checkpoint is not None:
-        raise ValueError(
-            f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them '
-            f'(pretrained=False where a base config has it on)'
-        )
-    check_options(checkpoint)
+    check_source(pretrained, checkpoint)
     if not isinstance(drop_path_rate, int | float) or not 0 <= drop_path_rate < 1:
         raise ValueError(f'drop_path_rate={drop_path_rate!r}: give a share in [0, 1)')
     if not isinstance(frozen_stages, int):

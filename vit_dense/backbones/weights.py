@@ -40,13 +40,18 @@ def timm_weights(model_name: str, model_kwargs: Mapping[str, Any]) -> dict[str, 
         ) from error
 
 
-def check_options(checkpoint: str | dict[str, Any] | None) -> None:
-    """Checks a `checkpoint` argument when the ViT is built, long before it is loaded.
+def check_source(pretrained: bool, checkpoint: str | dict[str, Any] | None) -> None:
+    """Checks what names the weights when the model is built, long before they are loaded.
 
     Raises:
-        ValueError: neither a path nor a dict; a dict without `path`, or with an option that
-            `load_vit_weights` has not.
+        ValueError: both name some; `checkpoint` is neither a path nor a dict, or a dict without
+            `path` or with an option that `load_vit_weights` has not.
     """
+    if pretrained and checkpoint is not None:
+        raise ValueError(
+            f'pretrained=True and checkpoint={checkpoint!r} both name weights: set one of them '
+            f'(pretrained=False where a base config has it on)'
+        )
     if not isinstance(checkpoint, dict | str | Path | None):
         raise ValueError(f'checkpoint={checkpoint!r}: give the path of a file, or dict(path=...)')
     if not isinstance(checkpoint, dict):
