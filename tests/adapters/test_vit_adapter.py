@@ -102,3 +102,8 @@ def test_without_its_maps_the_vit_is_felt_through_the_pyramid_alone():
             seen.append((model(image)[2], vit.to_map(tokens, context)))
     (without, vit_map), (with_map, _) = seen
     torch.testing.assert_close(with_map - without, vit_map, atol=1e-5, rtol=1e-5)
+
+
+def test_another_backbone_in_the_vit_s_place_is_refused():
+    with pytest.raises(ValueError, match='vit is a TimmPyramid: an adapter sits on a plain ViT'):
+        ViTAdapter({'type': 'TimmPyramid', 'model_name': 'test_convnext'})

@@ -95,6 +95,7 @@ def test_trains_with_recomputed_blocks():
     [
         ('vit_tiny_patch16_224', {'class_token': True}, 'has 1 prefix tokens'),
         ('eva02_tiny_patch14_224', {}, 'plain ViTs'),
+        ('deit_tiny_distilled_patch16_224', {}, 'without distillation tokens'),
         ('vit_tiny_patch16_224', {**TINY, 'pos_embed': 'none'}, 'no learned positions'),
     ],
 )

@@ -161,6 +161,7 @@ def test_what_cannot_work_is_refused_when_built(name, message):
     ('kwargs', 'message'),
     [
         ({'pretrained': True, 'checkpoint': 'a.pth'}, 'set one of them'),
+        ({'checkpoint': {'path': 'a.pth'}}, 'give the path alone'),
         ({'drop_path_rate': 1.0}, r'a share in \[0, 1\)'),
         ({'frozen_stages': 5}, 'allowed are -1'),
         ({'model_kwargs': {'features_only': True}}, 'features_only'),
