@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from families import small_kwargs
 from small_vits import assert_complete, assert_same
 from timm.layers import resample_patch_embed
 from timm.models import load_checkpoint
@@ -10,6 +11,7 @@ from timm.models.beit import Beit
 from timm.models.vision_transformer import checkpoint_filter_fn
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 
+from vit_dense.backbones import TimmViT
 from vit_dense.checkpoint import CheckpointMismatchError, load_vit_weights
 
 
@@ -219,3 +221,20 @@ def test_half_precision_file(build, source):
     assert model.pos_embed.dtype == torch.float32
     expected = source.blocks[0].attn.qkv.weight.half().float()
     assert torch.equal(model.blocks[0].attn.qkv.weight, expected)
+
+
+@pytest.mark.parametrize(
+    ('name', 'layer'),
+    [
+        ('vit_tiny_r_s16_p8_224', 'patch_embed.backbone.conv'),
+        ('vitamin_small_224', 'patch_embed.backbone.stem.conv1'),
+        ('xcit_nano_12_p8_224', 'patch_embed.proj.0.0'),
+    ],
+)
+def test_input_channels_of_stems(name, layer):
+    source = TimmViT(name, model_kwargs=small_kwargs(name)).model
+    model = TimmViT(name, model_kwargs={**small_kwargs(name), 'in_chans': 1}).model
+    report = load_vit_weights(model, source.state_dict())
+    assert report.resized == {f'{layer}.weight': 'input channels 3 -> 1'}
+    expected = source.get_submodule(layer).weight.sum(1, keepdim=True)
+    torch.testing.assert_close(model.get_submodule(layer).weight, expected)
