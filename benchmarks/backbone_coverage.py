@@ -143,7 +143,8 @@ def shapes_of(name: str) -> list[dict[str, int]]:
         width = build_vit(name, depths)[0].embed_dim
     if width <= WIDEST:
         return depths
-    return [depth | narrow for narrow in NARROW for depth in depths]
+    narrowed = [depth | narrow for narrow in NARROW for depth in depths]
+    return [*narrowed, *depths]  # the last for those that take no other width
 
 
 def build_vit(
