@@ -20,8 +20,7 @@ def main() -> int:
         report = convert_checkpoint(
             args.source, args.destination, config=args.config, model_name=args.model_name
         )
-        released = report.recognised.startswith('released')
-        use = 'load_from and tools/test.py' if released else 'vit.checkpoint'
+        use = 'load_from and tools/test.py' if report.is_released else 'vit.checkpoint'
         print(f'{report}\nWritten to {args.destination}, for {use}')
 
     return run_cleanly(job, debug=args.debug)

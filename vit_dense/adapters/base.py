@@ -10,8 +10,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..checkpoint import read_checkpoint, recognise_released
-from ..checkpoint.read import unwrap
+from ..checkpoint import recognise_released
+from ..checkpoint.read import read_tensors
+from ..checkpoint.report import share_of
 
 STRIDES = (4, 8, 16, 32)
 MIN_IMAGE_SIZE = 32
@@ -87,27 +88,24 @@ def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
     """mmengine loads what fits and warns of the rest; here most must fit."""
     if '://' in path:
         return  # mmengine fetches it
-    tensors, _ = unwrap(read_checkpoint(path), path)
+    tensors, _, _ = read_tensors(path)
     start = f'{prefix.rstrip(".")}.' if prefix else ''
     inside = {n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)}
     if recognise_released(inside) is not None:
         return  # checked where it is loaded
     own = dict(module.named_parameters())
 
-    def share(found: Mapping[str, Tensor]) -> float:
-        fitting = [p.numel() for n, p in own.items() if n in found and found[n].shape == p.shape]
-        return sum(fitting) / max(1, sum(p.numel() for p in own.values()))
-
-    if share(inside) >= _MIN_PRETRAINED:
+    share = share_of(own, inside)
+    if share >= _MIN_PRETRAINED:
         return
     root = 'backbone.'
     below = {n[len(root) :]: t for n, t in tensors.items() if n.startswith(root)}
     advice = (
         "add prefix='backbone.' to init_cfg"
-        if share(below) >= _MIN_PRETRAINED
+        if share_of(own, below) >= _MIN_PRETRAINED
         else 'weights of a ViT alone go into vit.checkpoint'
     )
     raise ValueError(
-        f'init_cfg: {path} has {share(inside):.1%} of the parameters of {type(module).__name__}, '
+        f'init_cfg: {path} has {share:.1%} of the parameters of {type(module).__name__}, '
         f'at least {_MIN_PRETRAINED:.0%} must be there; {advice}'
     )

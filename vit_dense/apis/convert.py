@@ -17,11 +17,10 @@ from ..checkpoint import (
     Released,
     load_vit_weights,
     plan_released,
-    read_checkpoint,
     recognise_released,
 )
 from ..checkpoint.architecture import guess_architecture
-from ..checkpoint.read import unwrap
+from ..checkpoint.read import read_tensors
 from .config import load_config
 from .export import without_lora
 
@@ -67,7 +66,7 @@ def convert_checkpoint(
         raise ValueError(f'{destination}: write to a file that ends in {", ".join(_SUFFIXES)}')
     if target.resolve() == Path(source).resolve():
         raise ValueError(f'{destination} is the source itself: name another file')
-    tensors, _ = unwrap(read_checkpoint(source), source)
+    tensors, _, _ = read_tensors(source)
     model = _build(config) if config is not None else None
     released = recognise_released(tensors)
     if released is not None:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import CheckpointMismatchError, LoadReport, read_checkpoint
+from ..checkpoint import CheckpointMismatchError, LoadReport
 from ..checkpoint.convert import find_filter
-from ..checkpoint.read import unwrap
+from ..checkpoint.read import read_tensors
+from ..checkpoint.report import share_of
 from ..checkpoint.resize import fit_channels
 
 _SHOWN = 4  # names listed in an error
@@ -41,11 +42,7 @@ def load_pyramid_weights(
         CheckpointMismatchError: the file does not have every tensor of the model in its shape, or
             has others that the whole model has not.
     """
-    if isinstance(source, Mapping):
-        name, content = '<state dict>', dict(source)
-    else:
-        name, content = str(source), read_checkpoint(source)
-    tensors, section = unwrap(content, name)
+    tensors, name, section = read_tensors(source)
     report = LoadReport(source=name, section=section)
     total = len(tensors)
     tensors, report.prefix = _strip_prefix(tensors, whole)
@@ -112,8 +109,7 @@ def _sort_out(
     report.missing = [
         name for name in expected if not (name in tensors or name.endswith('.num_batches_tracked'))
     ]
-    count = sum(t.numel() for name, t in expected.items() if name in fitting)
-    report.matched = count / max(1, sum(t.numel() for t in expected.values()))
+    report.matched = share_of(expected, fitting)
     return fitting
 
 

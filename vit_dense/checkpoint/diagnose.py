@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ['SIZES', 'Anatomy', 'depth_of', 'explain']
+__all__ = ['SIZES', 'Anatomy', 'depth_of', 'explain', 'first_match']
 
 # Ordered from the distinctive to the general: the first pattern found among the names wins.
 _FAMILIES = (
@@ -62,7 +62,7 @@ class Anatomy:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> 'Anatomy':
         """Look at a state dict under any names."""
-        family = next((f for f, regex in _FAMILIES if _any_match(regex, tensors)), 'unknown')
+        family = first_match(_FAMILIES, tensors) or 'unknown'
         is_vit = _any_match(r'blocks\.0\.|resblocks\.0\.', tensors)
         kernel = next((t for k, t in tensors.items() if k.endswith(_KERNELS) and t.ndim == 4), None)
         norm = next((t for k, t in tensors.items() if k.endswith('blocks.0.norm1.weight')), None)
@@ -115,6 +115,12 @@ def explain(in_file: Anatomy, in_model: Anatomy) -> str:
     if differing:
         return f'{"; ".join(differing)}; choose the model_name (or its size) that the weights have'
     return f'it looks like the same architecture ({in_file}) with other parts; compare the names'
+
+
+def first_match(table: Iterable[tuple[str, str]], names: Iterable[str]) -> str:
+    """The first label of a table (label, pattern) whose pattern is in some name; `''` if none."""
+    listed = list(names)
+    return next((label for label, regex in table if _any_match(regex, listed)), '')
 
 
 def _any_match(regex: str, names: Iterable[str]) -> bool:

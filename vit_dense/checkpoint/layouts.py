@@ -1,7 +1,8 @@
 """Whose layout a file of ViT weights has, told by its names, for the user to read."""
 
-import re
 from collections.abc import Iterable
+
+from .diagnose import first_match
 
 __all__ = ['name_layout']
 
@@ -27,7 +28,4 @@ _LAYOUTS = (
 
 def name_layout(names: Iterable[str]) -> str:
     """Name the layout of a state dict; `''` if none of those known."""
-    listed = list(names)
-    return next(
-        (label for label, pattern in _LAYOUTS if any(re.search(pattern, n) for n in listed)), ''
-    )
+    return first_match(_LAYOUTS, names)

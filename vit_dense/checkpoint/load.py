@@ -11,7 +11,7 @@ from .convert import ConversionError, to_timm_names
 from .diagnose import Anatomy, depth_of, explain
 from .layouts import name_layout
 from .names import from_openmmlab, strip_wrappers
-from .read import read_checkpoint, unwrap
+from .read import read_tensors
 from .released import NO_CLS_TOKEN, recognise_released
 from .report import CheckpointMismatchError, LoadReport, shorten
 from .resize import fit_channels, fit_kernel, fit_line_tables, fit_positions
@@ -81,11 +81,7 @@ def load_vit_weights(
     """
     if not 0 <= min_matched <= 1:
         raise ValueError(f'min_matched={min_matched} is not a share in [0, 1]')
-    if isinstance(source, Mapping):
-        name, content = '<state dict>', dict(source)
-    else:
-        name, content = str(source), read_checkpoint(source)
-    raw, section = unwrap(content, name)
+    raw, name, section = read_tensors(source)
     report = LoadReport(source=name, section=section)
     raw = _take_vit(raw, model, report)
     anatomy = Anatomy.of(from_openmmlab(strip_wrappers(raw)[0]))
@@ -202,8 +198,7 @@ def _reason_to_refuse(
     # Few parameters, yet another network: a block, LayerScale, a bias, the positions.
     parts = _foreign_parts(report, model) if min_matched > 0 else []
     if parts:
-        released = report.recognised.startswith('released ')
-        advice = f'; {NO_CLS_TOKEN}' if released and 'cls_token' in parts else ''
+        advice = f'; {NO_CLS_TOKEN}' if report.is_released and 'cls_token' in parts else ''
         if 'norm.weight' in report.missing:
             advice += '; the file has no final norm: leave final_norm out'
         return f'{share} fit, but the networks differ in {shorten(parts)}{advice}'

@@ -120,6 +120,23 @@ def unwrap(content: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor], st
     return tensors, '.'.join(sections)
 
 
+def read_tensors(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str, str]:
+    """Read the state dict in a file, or in what was read from one.
+
+    Returns:
+        The tensors by name; how to call the source in a message; the section as in `unwrap`.
+
+    Raises:
+        FileNotFoundError, CheckpointReadError: As `read_checkpoint` and `unwrap`.
+    """
+    if isinstance(source, Mapping):
+        name, content = '<state dict>', dict(source)
+    else:
+        name, content = str(source), read_checkpoint(source)
+    tensors, section = unwrap(content, name)
+    return tensors, name, section
+
+
 def _refuse_stand_ins(path: Path) -> None:
     """Name the two files people download by mistake: a git-lfs pointer and a web page."""
     with path.open('rb') as file:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .released_heads import rename_heads
 from .released_settings import BEIT_TABLE, backbone_settings, describe, has_layer_scale
-from .report import LoadReport, shorten
+from .report import LoadReport, share_of, shorten
 
 __all__ = ['Released', 'plan_released', 'recognise_released']
 
@@ -245,8 +245,7 @@ def plan_released(
         else:
             report.mismatched[name] = (tuple(tensor.shape), tuple(target.shape))
     report.missing = [name for name in expected if name not in state]
-    total = sum(t.numel() for t in expected.values())
-    report.matched = sum(expected[name].numel() for name in report.loaded) / max(1, total)
+    report.matched = share_of(expected, state)
     return state, report
 
 

@@ -1,6 +1,10 @@
 """The outcome of loading weights: what fitted, what was resized, what is missing or left over."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
 
 __all__ = ['CheckpointMismatchError', 'LoadReport']
 
@@ -44,6 +48,11 @@ class LoadReport:
     adapted: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def is_released(self) -> bool:
+        """Whether the file was recognised as a released ViT-Adapter or ViT-CoMer."""
+        return self.recognised.startswith('released ')
+
     def __str__(self) -> str:
         """Return a summary of a few lines for the log."""
         place = f' [{self.section}]' if self.section else ''
@@ -82,6 +91,18 @@ class CheckpointMismatchError(ValueError):
     def __init__(self, message: str, report: LoadReport) -> None:
         super().__init__(message)
         self.report = report
+
+
+def fits(given: Any, expected: Tensor) -> bool:
+    """Whether something read from a file can become a tensor of the model."""
+    return isinstance(given, Tensor) and given.shape == expected.shape
+
+
+def share_of(expected: Mapping[str, Tensor], given: Mapping[str, Any]) -> float:
+    """Share of the expected tensors' elements that fit what was given, in [0, 1]."""
+    found = sum(t.numel() for name, t in expected.items() if fits(given.get(name), t))
+    total = sum(t.numel() for t in expected.values())
+    return found / total if total else 1.0
 
 
 def shorten(names: list[str]) -> str:

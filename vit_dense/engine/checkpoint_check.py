@@ -14,10 +14,10 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
-from torch import Tensor, nn
+from torch import nn
 
 from ..checkpoint import Released, plan_released, recognise_released
-from ..checkpoint.report import shorten
+from ..checkpoint.report import fits, share_of, shorten
 from .wrappers import unwrap
 
 # Counters of batch norms, which older checkpoints lack and inference does not read.
@@ -63,7 +63,7 @@ class CheckpointCheckHook(Hook):
         absent = [
             name
             for name, tensor in expected.items()
-            if not _OPTIONAL.search(name) and not _fits(given.get(name), tensor)
+            if not _OPTIONAL.search(name) and not fits(given.get(name), tensor)
         ]
         if starts_training:
             self._check_backbone(model, given)
@@ -104,7 +104,7 @@ class CheckpointCheckHook(Hook):
         if not isinstance(backbone, nn.Module):
             return
         sizes = {f'backbone.{name}': p for name, p in backbone.named_parameters()}
-        other = [name for name, p in sizes.items() if name in given and not _fits(given[name], p)]
+        other = [name for name, p in sizes.items() if name in given and not fits(given[name], p)]
         if other and self.min_backbone > 0:
             raise ValueError(
                 f'load_from has {len(other)} tensors of the backbone in another shape '
@@ -119,17 +119,12 @@ class CheckpointCheckHook(Hook):
                 logger='current',
                 level=logging.WARNING,
             )
-        total = sum(p.numel() for p in sizes.values())
-        found = sum(p.numel() for name, p in sizes.items() if _fits(given.get(name), p))
-        if found < self.min_backbone * total:
+        share = share_of(sizes, given)
+        if share < self.min_backbone:
             names = shorten(list(given)) or 'none'
             raise ValueError(
-                f'load_from fills {found / max(total, 1):.1%} of the backbone, less than '
+                f'load_from fills {share:.1%} of the backbone, less than '
                 f'{self.min_backbone:.0%}: its tensors are {names}. For weights of '
                 'a ViT alone set backbone.vit.checkpoint instead; to accept the file, lower '
                 'min_backbone of CheckpointCheckHook in default_hooks'
             )
-
-
-def _fits(given: Any, expected: Tensor) -> bool:
-    return isinstance(given, Tensor) and given.shape == expected.shape
