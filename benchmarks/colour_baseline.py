@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from vit_dense.datasets import CLASSES, write_demo_dataset
+from vit_dense.data import CLASSES, write_demo_dataset
 
 
 def load_pixels(

@@ -115,7 +115,7 @@ def read_facts(folder: Path) -> list[dict[str, Any]]:
 def differences(facts: dict[str, Any], path: Path) -> tuple[dict[str, float], Any]:
     """Largest absolute difference after the last block and the norm, and the load report."""
     from vit_dense.backbones import TimmViT
-    from vit_dense.checkpoint import load_vit_weights
+    from vit_dense.weights import load_vit_weights
 
     normed = any('norm' in found for found in facts['outputs'].values())
     vit = TimmViT(facts['vit'], final_norm=normed, model_kwargs=facts['kwargs']).eval()

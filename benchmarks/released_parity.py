@@ -27,7 +27,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 import vit_dense  # noqa: F401 - registers the adapters
-from vit_dense.checkpoint import plan_released, recognise_released
+from vit_dense.released import plan_released, recognise_released
 
 LIBRARIES = {'segmentation': 'mmseg', 'detection': 'mmdet'}
 # by file

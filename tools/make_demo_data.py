@@ -2,7 +2,7 @@
 
 import sys
 
-from vit_dense.datasets.synthetic import main
+from vit_dense.data.synthetic import main
 
 if __name__ == '__main__':
     try:

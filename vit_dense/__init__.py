@@ -6,11 +6,16 @@ plain type names resolve from the mmseg and the mmdet scope. It imports neither 
 `vit_dense.segmentation` and `vit_dense.detection` do.
 """
 
+from contextlib import suppress as _suppress
+
 from .compat import apply as _apply_compat
 
 _apply_compat()
 
 from . import adapters, backbones, engine  # noqa: E402 - they register with a patched mmengine
 from .version import __version__  # noqa: E402
+
+with _suppress(ModuleNotFoundError):  # optional: released ViT-Adapter and ViT-CoMer checkpoints
+    from . import released as _released  # noqa: F401
 
 __all__ = ['__version__', 'adapters', 'backbones', 'engine']

@@ -6,6 +6,8 @@ name of BEiT v2, which has them) and masks become probabilities before they are 
 
 _base_ = '../mask2former/vit-adapter-l-beit_mask2former_8xb2-160k_ade20k-640x640.py'
 
+custom_imports = dict(imports=['vit_dense.segmentation', 'vit_dense.released.mask2former'])
+
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
     backbone=dict(

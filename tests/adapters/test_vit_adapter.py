@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from vit_dense.adapters import LightViTAdapter, ViTAdapter
+from vit_dense.adapters import ViTAdapter
 from vit_dense.adapters.geometry import TokenGeometry
+from vit_dense.released import LightViTAdapter
 
 
 def build(**kwargs):

@@ -11,7 +11,7 @@ from timm.layers import resample_patch_embed
 from torch.utils.data import DataLoader
 
 from vit_dense.adapters import ViTAdapter
-from vit_dense.checkpoint import CheckpointMismatchError
+from vit_dense.weights import CheckpointMismatchError
 
 
 class Toy(BaseModel):

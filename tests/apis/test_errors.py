@@ -5,7 +5,7 @@ from mmengine.registry import MODELS
 
 from vit_dense.apis import run_cleanly, training
 from vit_dense.apis.errors import user_message
-from vit_dense.datasets import DemoSpec
+from vit_dense.data import DemoSpec
 
 
 def test_our_value_errors_end_as_one_message(

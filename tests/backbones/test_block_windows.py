@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from vit_dense.backbones import ReleasedTimmViT, TimmViT
+from vit_dense.backbones import TimmViT
+from vit_dense.released import ReleasedTimmViT
 
 
 def run(vit: TimmViT, image: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from small_pyramids import SMALL, build, some_models
 from torch import nn
 
 from vit_dense.backbones import TimmPyramid
-from vit_dense.checkpoint import CheckpointMismatchError
+from vit_dense.weights import CheckpointMismatchError
 
 
 def classifier(name: str, path, prefix: str = '') -> nn.Module:

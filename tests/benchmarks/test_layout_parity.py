@@ -45,7 +45,7 @@ def test_what_is_recorded(tmp_path, monkeypatch, capsys):
     target = tmp_path / 'recorded.json'
     call(monkeypatch, 'record', tmp_path, target)
     rows = json.loads(target.read_text())
-    here = Path(__file__).parents[1] / 'checkpoint' / 'recorded_layouts.json'
+    here = Path(__file__).parents[1] / 'weights' / 'recorded_layouts.json'
     (name,) = rows
     assert rows[name]['names'] == json.loads(here.read_text())[name]['names']
     assert len(rows[name]['outputs']['64x64']['values']) == 12

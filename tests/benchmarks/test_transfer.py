@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import timm
 
-from vit_dense.checkpoint import load_vit_weights
+from vit_dense.weights import load_vit_weights
 
 ROOT = Path(__file__).parents[2]
 

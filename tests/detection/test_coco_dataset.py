@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from coco_files import sound, write
 
-from vit_dense.datasets import THING_CLASSES, DemoSpec, synthetic
+from vit_dense.data import THING_CLASSES, DemoSpec, synthetic
 
 Make = Callable[..., dict[str, Any]]
 Build = Callable[[dict[str, Any]], Any]

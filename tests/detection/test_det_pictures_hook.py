@@ -13,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 
-from vit_dense.datasets.instance_pictures import draw_instances
+from vit_dense.data.instance_pictures import draw_instances
 from vit_dense.detection import DetPicturesHook
 
 Make = Callable[..., dict[str, Any]]

@@ -72,7 +72,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 def demo_data(installed: Install, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded data set, written once."""
     folder = tmp_path_factory.mktemp('data')
-    program = 'import sys; from vit_dense.datasets import write_demo_dataset as w; w(sys.argv[1])'
+    program = 'import sys; from vit_dense.data import write_demo_dataset as w; w(sys.argv[1])'
     installed.run('-c', program, folder / 'demo', cwd=folder)
     return folder
 

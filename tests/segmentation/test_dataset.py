@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS
 
-from vit_dense.datasets import DemoSpec, synthetic
+from vit_dense.data import DemoSpec, synthetic
 
 Make = Callable[..., dict[str, Any]]
 

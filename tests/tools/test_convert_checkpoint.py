@@ -16,7 +16,7 @@ from released_layouts import VIT_HEADS, released_state
 from safetensors.torch import load_file
 
 from vit_dense.apis import convert_checkpoint, load_config
-from vit_dense.datasets import CLASSES, PALETTE, DemoSpec, write_demo_dataset
+from vit_dense.data import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 
 CONVERT = ROOT / 'tools/convert_checkpoint.py'
 BACKBONE = """

@@ -2,11 +2,10 @@
 
 from .base import MultiScaleAdapter
 from .simple_pyramid import SimpleFeaturePyramid
-from .vit_adapter import LightViTAdapter, ViTAdapter
+from .vit_adapter import ViTAdapter
 from .vit_comer import ViTCoMer
 
 __all__ = [
-    'LightViTAdapter',
     'MultiScaleAdapter',
     'SimpleFeaturePyramid',
     'ViTAdapter',

@@ -10,9 +10,9 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..checkpoint import recognise_released
-from ..checkpoint.read import read_tensors
-from ..checkpoint.report import share_of
+from ..weights import recognise_foreign
+from ..weights.read import read_tensors
+from ..weights.report import share_of
 
 STRIDES = (4, 8, 16, 32)
 MIN_IMAGE_SIZE = 32
@@ -91,7 +91,7 @@ def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
     tensors, _, _ = read_tensors(path)
     start = f'{prefix.rstrip(".")}.' if prefix else ''
     inside = {n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)}
-    if recognise_released(inside) is not None:
+    if recognise_foreign(inside) is not None:
         return  # checked where it is loaded
     own = dict(module.named_parameters())
 

@@ -18,7 +18,6 @@ from timm.models import checkpoint as run_checkpointed
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..checkpoint import plan_released, recognise_released
 from ..layers import (
     GridSize,
     build_norm2d,
@@ -28,6 +27,7 @@ from ..layers import (
     tokens_to_map,
 )
 from ..ops import MSDeformAttn
+from ..weights import recognise_foreign
 from .base import STRIDES, MultiScaleAdapter
 from .spatial_prior import SpatialPrior
 
@@ -157,12 +157,12 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         For everybody who loads without this package's hooks, such as `init_detector` of mmdet.
         """
         own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
-        released = recognise_released({name[len(prefix) :]: t for name, t in own.items()})
+        released = recognise_foreign({name[len(prefix) :]: t for name, t in own.items()})
         if released is not None:
             # not `state_dict()`, for which FSDP would gather all shards
             statistics = {n: t for n, t in self.named_buffers() if 'running_' in n}
             expected = {**dict(self.named_parameters()), **statistics}
-            converted, report = plan_released(released, expected, 'a state dict')
+            converted, report = released.plan(expected, 'a state dict')
             left = [n for n in report.unexpected if not n.endswith('num_batches_tracked')]
             if report.missing or report.mismatched or left:
                 raise ValueError(f'{report}\n{released.advice(report)}')

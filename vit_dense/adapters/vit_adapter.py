@@ -178,14 +178,3 @@ class ViTAdapter(InteractionAdapter):
         return TokenGeometry(
             vit_shape, self.vit.patch_size, pyramid_shapes, PYRAMID_STRIDES, device
         )
-
-
-@MODELS.register_module()
-class LightViTAdapter(ViTAdapter):
-    """A `ViTAdapter` that extracts once after the last stage.
-
-    So do the released models on MAE with large-scale jitter, and the light one, which also has a
-    single stage, `cffn_ratio=0` and `vit_feature_source='none'`.
-    """
-
-    extra_extractors = 0

@@ -12,15 +12,13 @@ from torch import Tensor, nn
 
 from ..backbones import TimmViT
 from ..backbones.families import find_family, has_final_norm
-from ..checkpoint import (
+from ..weights import (
     LoadReport,
-    Released,
     load_vit_weights,
-    plan_released,
-    recognise_released,
+    recognise_foreign,
 )
-from ..checkpoint.architecture import guess_architecture
-from ..checkpoint.read import read_tensors
+from ..weights.architecture import guess_architecture
+from ..weights.read import read_tensors
 from .config import load_config
 from .export import without_lora
 
@@ -68,7 +66,7 @@ def convert_checkpoint(
         raise ValueError(f'{destination} is the source itself: name another file')
     tensors, _, _ = read_tensors(source)
     model = _build(config) if config is not None else None
-    released = recognise_released(tensors)
+    released = recognise_foreign(tensors)
     if released is not None:
         state, report = _convert_released(released, model, source)
     else:
@@ -85,10 +83,10 @@ def _build(path: str) -> nn.Module:
 
 
 def _convert_released(
-    released: Released, model: nn.Module | None, source: str
+    released: Any, model: nn.Module | None, source: str
 ) -> tuple[dict[str, Tensor], LoadReport]:
     target = model if model is not None else MODELS.build(released.settings)
-    state, report = plan_released(released, target.state_dict(), source)
+    state, report = released.plan(target.state_dict(), source)
     if report.missing or report.unexpected or report.mismatched:
         raise ValueError(f'{report}\n{released.advice(report)}')
     report.notes += [f'model.backbone={released.settings}']

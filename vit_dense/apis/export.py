@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..backbones import LoRATimmViT, TimmViT
-from ..checkpoint import read_checkpoint
+from ..weights import read_checkpoint
 from .config import require_file
 
 # What is kept of the training, beside the weights and the config.

@@ -2,8 +2,7 @@
 
 from .lora import LoRATimmViT
 from .plain_vit import PlainViT
-from .released_vit import ReleasedTimmViT
 from .timm_pyramid import TimmPyramid
 from .timm_vit import TimmViT
 
-__all__ = ['LoRATimmViT', 'PlainViT', 'ReleasedTimmViT', 'TimmPyramid', 'TimmViT']
+__all__ = ['LoRATimmViT', 'PlainViT', 'TimmPyramid', 'TimmViT']

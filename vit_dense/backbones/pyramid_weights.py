@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import CheckpointMismatchError, LoadReport
-from ..checkpoint.convert import find_filter
-from ..checkpoint.read import read_tensors
-from ..checkpoint.report import share_of
-from ..checkpoint.resize import fit_channels
+from ..weights import CheckpointMismatchError, LoadReport
+from ..weights.convert import find_filter
+from ..weights.read import read_tensors
+from ..weights.report import share_of
+from ..weights.resize import fit_channels
 
 _SHOWN = 4  # names listed in an error
 

@@ -19,8 +19,8 @@ from mmengine.registry import MODELS
 from timm.models import checkpoint as run_checkpointed
 from torch import Tensor, nn
 
-from ..checkpoint import load_vit_weights
 from ..layers import tokens_to_map
+from ..weights import load_vit_weights
 from .families import (
     Family,
     TokenContext,

@@ -10,7 +10,7 @@ from typing import Any
 import timm
 from torch import Tensor
 
-from ..checkpoint import load_vit_weights
+from ..weights import load_vit_weights
 
 # Arguments of timm's models that say where weights lie, not what the model looks like.
 _WEIGHT_SOURCE = {'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir'}

@@ -20,8 +20,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..checkpoint.report import shorten
 from ..engine.wrappers import check_task, iter_datasets, unwrap
+from ..weights.report import shorten
 from .roi_extractor import SingleRoIExtractorFP32
 from .rpn_head import RPNHeadFP32
 

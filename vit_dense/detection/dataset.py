@@ -14,8 +14,8 @@ from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS
 
-from ..datasets import THING_CLASSES, THING_PALETTE, write_demo_dataset
-from ..datasets.coco_checks import (
+from ..data import THING_CLASSES, THING_PALETTE, write_demo_dataset
+from ..data.coco_checks import (
     check_categories,
     check_has_masks,
     check_images,

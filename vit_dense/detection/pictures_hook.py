@@ -7,8 +7,8 @@ import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.registry import HOOKS
 
-from ..datasets.instance_pictures import draw_instances
-from ..datasets.pictures import Colours, Picture, side_by_side
+from ..data.instance_pictures import draw_instances
+from ..data.pictures import Colours, Picture, side_by_side
 from ..engine.pictures_hook import PicturesHook, read_picture
 
 

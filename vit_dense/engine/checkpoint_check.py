@@ -16,8 +16,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from ..checkpoint import Released, plan_released, recognise_released
-from ..checkpoint.report import fits, share_of, shorten
+from ..weights import recognise_foreign
+from ..weights.report import fits, share_of, shorten
 from .wrappers import unwrap
 
 # Counters of batch norms, which older checkpoints lack and inference does not read.
@@ -49,7 +49,7 @@ class CheckpointCheckHook(Hook):
         model = unwrap(runner.model)
         starts_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         state = checkpoint.get('state_dict', checkpoint)
-        released = recognise_released(state)
+        released = recognise_foreign(state)
         if released is not None:
             if runner._resume:
                 raise ValueError(
@@ -77,10 +77,10 @@ class CheckpointCheckHook(Hook):
             )
 
     def _take_released(
-        self, checkpoint: dict[str, Any], released: Released, model: nn.Module, *, heads: bool
+        self, checkpoint: dict[str, Any], released: Any, model: nn.Module, *, heads: bool
     ) -> None:
         """Puts a released checkpoint under our names, in place; without heads they may differ."""
-        state, report = plan_released(released, model.state_dict(), 'checkpoint')
+        state, report = released.plan(model.state_dict(), 'checkpoint')
         print_log(str(report), logger='current')
         wrong = [
             name

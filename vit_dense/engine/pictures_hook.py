@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from ..datasets.pictures import Colours, Picture, legend, sheet
+from ..data.pictures import Colours, Picture, legend, sheet
 
 _COLOUR_STEPS = 6
 

@@ -16,7 +16,6 @@ from .check_hook import SegCheckHook  # noqa: E402
 from .dataset import CheckedADE20KDataset, CheckedSegDataset, DemoSegDataset  # noqa: E402
 from .linear_head import LinearHead  # noqa: E402
 from .pictures_hook import SegPicturesHook  # noqa: E402
-from .released_mask2former import ReleasedMask2FormerHead  # noqa: E402
 
 __all__ = [
     'CheckedADE20KDataset',
@@ -24,7 +23,6 @@ __all__ = [
     'DemoSegDataset',
     'LinearHead',
     'NormalizationCheckHook',
-    'ReleasedMask2FormerHead',
     'SegCheckHook',
     'SegPicturesHook',
 ]

@@ -16,8 +16,8 @@ from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..checkpoint.report import shorten
 from ..engine.wrappers import check_task, iter_datasets, unwrap
+from ..weights.report import shorten
 from .dataset import CheckedSegDataset, check_samples
 
 # What mmseg's loading writes where reduce_zero_label or a choice of classes removes a label.

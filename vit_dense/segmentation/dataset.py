@@ -19,8 +19,8 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.structures import SegDataSample
 
 from ..adapters.base import MIN_IMAGE_SIZE
-from ..datasets import CLASSES, PALETTE, write_demo_dataset
-from ..datasets.folder_checks import (
+from ..data import CLASSES, PALETTE, write_demo_dataset
+from ..data.folder_checks import (
     LabelRule,
     check_folders,
     check_found,

@@ -6,7 +6,7 @@ from typing import ClassVar
 from mmengine.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from ..datasets.pictures import Colours, Picture, overlay, side_by_side
+from ..data.pictures import Colours, Picture, overlay, side_by_side
 from ..engine.pictures_hook import PicturesHook, read_picture
 
 

@@ -11,7 +11,6 @@ from .base import Family, TokenContext
 from .parameters import drop_unused, has_final_norm, layer_ids
 from .pyramids import PyramidFamily, find_pyramid_family
 from .registry import FAMILIES, find_family
-from .released import released_family
 
 __all__ = [
     'FAMILIES',
@@ -23,5 +22,4 @@ __all__ = [
     'find_pyramid_family',
     'has_final_norm',
     'layer_ids',
-    'released_family',
 ]

@@ -1,0 +1,103 @@
+"""Files that are broken, hostile or something else end in one clear error."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vit_dense.weights import CheckpointReadError, load_vit_weights, read_checkpoint
+
+
+class Payload:
+    """A pickle that runs a command when loaded."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_malicious_pickle_does_not_execute(build, tmp_path, legacy):
+    target = tmp_path / 'executed'
+    content = {'model': build().state_dict(), 'args': Payload(target)}
+    path = tmp_path / 'trap.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointReadError, match=r'trap\.pth'):
+        load_vit_weights(build(), path)
+    assert not target.exists()
+
+
+def test_malicious_bare_pickle_and_npz(tmp_path):
+    target = tmp_path / 'executed'
+    (tmp_path / 'bare.pth').write_bytes(pickle.dumps(Payload(target)))
+    np.savez(tmp_path / 'trap.npz', x=np.array([Payload(target)], dtype=object))
+    for name in ('bare.pth', 'trap.npz'):
+        with pytest.raises(CheckpointReadError, match=name):
+            read_checkpoint(tmp_path / name)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors', '.npz'])
+@pytest.mark.parametrize('share', [0.01, 0.5, 0.98])
+def test_truncated_file(build, tmp_path, suffix, share):
+    state = build().state_dict()
+    path = tmp_path / f'cut{suffix}'
+    if suffix == '.npz':
+        np.savez(path, **{name: t.numpy() for name, t in state.items()})
+    elif suffix == '.safetensors':
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CheckpointReadError, match=rf'cut\{suffix}.*cannot be read'):
+        load_vit_weights(build(), path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'data', 'message'),
+    [
+        ('pointer.pth', b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+        ('page.pth', b'<!DOCTYPE html><html>', 'web page'),
+        ('empty.pth', b'', 'empty'),
+        ('weights.h5', b'\x89HDF', "suffix '.h5'"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(CheckpointReadError, match=message):
+        read_checkpoint(tmp_path / name)
+
+
+def test_torchscript_archive(tmp_path):
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / 'clip.pt')
+    with pytest.raises(CheckpointReadError, match='TorchScript program'):
+        read_checkpoint(tmp_path / 'clip.pt')
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        read_checkpoint(tmp_path / 'absent.pth')
+    with pytest.raises(FileNotFoundError, match='is a folder'):
+        read_checkpoint(tmp_path)
+
+
+def test_address():
+    with pytest.raises(CheckpointReadError, match='pretrained=True'):
+        read_checkpoint('https://example.org/vit.pth')
+
+
+def test_other_content(tmp_path):
+    torch.save([torch.ones(2)], tmp_path / 'list.pth')
+    with pytest.raises(CheckpointReadError, match='list'):
+        read_checkpoint(tmp_path / 'list.pth')
+
+
+def test_no_tensors(build):
+    with pytest.raises(CheckpointReadError, match=r"holds no tensors.*'epoch'"):
+        load_vit_weights(build(), {'epoch': 3})
