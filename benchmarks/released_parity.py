@@ -27,7 +27,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 import vit_dense  # noqa: F401 - registers the adapters
-from vit_dense.released import plan_released, recognise_released
+from vit_dense.released import recognise_released
 
 LIBRARIES = {'segmentation': 'mmseg', 'detection': 'mmdet'}
 # by file
@@ -247,7 +247,7 @@ def build_ours(released: nn.Module, task: str, window: int | None) -> nn.Module:
     if not recognised.is_beit:
         settings['vit'] = {**settings['vit'], 'window_size': window}
     ours = MODELS.build(settings)
-    state, report = plan_released(recognised, ours.state_dict(), 'random weights')
+    state, report = recognised.plan(ours.state_dict(), 'random weights')
     if report.missing or report.unexpected or report.mismatched:
         raise RuntimeError(str(report))
     ours.load_state_dict(state)

@@ -84,13 +84,13 @@ def test_the_model_s_own_checkpoint_is_tested(tmp_path, save):
 @pytest.mark.parametrize('change', [None, torch.zeros(2)])
 def test_missing_and_misshapen_tensors_are_refused(tmp_path, save, change):
     path = save(**{'head.bias': change, 'neck.bias': torch.zeros(1)})
-    with pytest.raises(ValueError, match=r'1 of 9 tensors.*head\.bias.*neck\.bias'):
+    with pytest.raises(ValueError, match=r'1 of 9 tensors(?s:.*)head\.bias(?s:.*)neck\.bias'):
         run(tmp_path, 'test', checkpoint=path)
     run(tmp_path, 'test', checkpoint=save(**{'head.bias': None}), strict=False)
 
 
 def test_resuming_another_model_is_refused(tmp_path, save):
-    with pytest.raises(ValueError, match='not of this model'):
+    with pytest.raises(ValueError, match='does not fit this model'):
         run(tmp_path, 'train', checkpoint=save(), classes=4, resume=True)
 
 
@@ -100,7 +100,9 @@ def test_load_from_may_bring_another_head(tmp_path, save):
 
 def test_load_from_must_bring_the_backbone(tmp_path, save):
     path = save(**{'backbone.0.weight': None})
-    with pytest.raises(ValueError, match=r'fills 50\.0% of the backbone.*vit\.checkpoint'):
+    with pytest.raises(
+        ValueError, match=r'the backbone: .* 50\.0% of the parameters(?s:.*)vit\.checkpoint'
+    ):
         run(tmp_path, 'train', checkpoint=path)
     run(tmp_path, 'train', checkpoint=path, min_backbone=0.5)
 

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from released_layouts import GRID, VIT_HEADS, WINDOW, image, released_state, square
 from small_vits import assert_complete
 
-from vit_dense.released import plan_released, recognise_released
+from vit_dense.released import recognise_released
 from vit_dense.weights import CheckpointMismatchError, load_vit_weights
 
 RECORDED = json.loads(Path(__file__).with_name('recorded_outputs.json').read_text())
@@ -40,7 +40,7 @@ def build(released, *, window=None, init_values=1.0, **vit):
 
 
 def load(model, released):
-    state, report = plan_released(released, model.state_dict(), 'file')
+    state, report = released.plan(model.state_dict(), 'file')
     model.load_state_dict(state, strict=True)
     return report
 
@@ -259,7 +259,7 @@ def test_what_does_not_fit_is_told():
     with_cls = {**model.state_dict(), 'vit.model.cls_token': torch.zeros(1, 1, 32)}
     del with_cls['norm4.bias']
     with_cls['level_embed'] = torch.zeros(3, 16)
-    _, report = plan_released(released, with_cls, 'file')
+    _, report = released.plan(with_cls, 'file')
     assert report.missing == ['vit.model.cls_token']
     assert report.unexpected == ['norm4.bias']
     assert report.mismatched == {'level_embed': ((3, 32), (3, 16))}

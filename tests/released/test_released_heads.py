@@ -19,7 +19,7 @@ from released_layouts import VIT_HEADS, image, released_state, square, value
 import vit_dense.detection
 import vit_dense.segmentation  # noqa: F401 - registers what the configs name
 from vit_dense.apis import convert_checkpoint
-from vit_dense.released import plan_released, recognise_released, rename_heads
+from vit_dense.released import recognise_released, rename_heads
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 RECORDED = json.loads(Path(__file__).with_name('recorded_heads.json').read_text())
@@ -107,7 +107,7 @@ def thin_mask2former(model):
 def load(model, name):
     """Loads the released file and returns the report."""
     released = recognise_released(released_file(name))
-    state, report = plan_released(released, model.state_dict(), name)
+    state, report = released.plan(model.state_dict(), name)
     model.load_state_dict(state, strict=True)
     return report
 

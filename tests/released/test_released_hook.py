@@ -124,7 +124,7 @@ def test_a_backbone_alone_starts_a_training_but_is_no_model(tmp_path, save):
     path = save(heads=False)
     model = run(tmp_path, path, 'train')
     assert torch.equal(model.backbone.up.weight, released_state('ViTAdapter', TASK)['up.weight'])
-    with pytest.raises(ValueError, match=r'2 tensors are missing.*decode_head\.weight'):
+    with pytest.raises(ValueError, match=r'2 of 300 tensors are missing(?s:.*)decode_head\.weight'):
         run(tmp_path, path)
 
 
@@ -137,7 +137,9 @@ def test_another_function_is_warned_of(tmp_path, save, log):
 @pytest.mark.parametrize('job', ['train', 'test'])
 def test_a_cls_token_is_refused_with_the_settings(tmp_path, save, job):
     config = settings(type='TimmViT')
-    with pytest.raises(ValueError, match=r"cls_token.*wants model\.backbone=.*'ReleasedTimmViT'"):
+    with pytest.raises(
+        ValueError, match=r"cls_token(?s:.*)wants model\.backbone=.*'ReleasedTimmViT'"
+    ):
         run(tmp_path, save(), job, config=config)
     run(tmp_path, save(), job, config=config, strict=False)
 
@@ -145,7 +147,9 @@ def test_a_cls_token_is_refused_with_the_settings(tmp_path, save, job):
 @pytest.mark.parametrize('job', ['train', 'test'])
 def test_what_is_left_over_of_the_backbone_is_refused(tmp_path, save, job):
     path = save(**{'backbone.blocks.4.norm1.weight': torch.ones(32)})
-    with pytest.raises(ValueError, match=r'1 tensors are missing, left over.*blocks\.4\.norm1'):
+    with pytest.raises(
+        ValueError, match=r'1 tensors of the file have no place(?s:.*)blocks\.4\.norm1'
+    ):
         run(tmp_path, path, job)
 
 
@@ -188,7 +192,11 @@ def test_heads_are_told_from_the_backbone(tmp_path, save):
 @pytest.mark.parametrize(
     ('content', 'prefix', 'message'),
     [
-        ({'layer1.0.conv1.weight': torch.ones(4, 4)}, None, r'has 0\.0%.*go into vit\.checkpoint'),
+        (
+            {'layer1.0.conv1.weight': torch.ones(4, 4)},
+            None,
+            r' 0\.0% of the parameters(?s:.*)go into vit\.checkpoint',
+        ),
         ('ours', None, r"add prefix='backbone\.'"),
         ('ours', 'backbone.', None),
         ('released', None, None),

@@ -192,7 +192,9 @@ def test_mistakes_are_told(tmp_path):
         convert_checkpoint(path, path)
     del state['norm4.bias']
     torch.save(state, path)
-    with pytest.raises(ValueError, match=r'missing: norm4\.bias(?s:.*)wants model\.backbone='):
+    with pytest.raises(
+        ValueError, match=r'missing \(1\): norm4\.bias(?s:.*)wants model\.backbone='
+    ):
         convert_checkpoint(path, str(tmp_path / 'out.pth'))
     assert not (tmp_path / 'out.pth').exists()
 

@@ -17,7 +17,7 @@ import torch
 from vit_dense.backbones import TimmViT
 from vit_dense.weights import CheckpointMismatchError, load_vit_weights
 from vit_dense.weights.convert import ConversionError, to_timm_names
-from vit_dense.weights.layouts import name_layout
+from vit_dense.weights.identify import name_layout
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))
 

@@ -176,7 +176,7 @@ def test_mae_finetuned_has_no_final_norm(build, source):
     assert report.ignored == ['fc_norm.weight', 'fc_norm.bias']
     assert report.matched < 1
     assert torch.equal(model.norm.weight, before)
-    assert 'missing: norm.weight, norm.bias' in str(report)
+    assert 'missing (2): norm.weight, norm.bias' in str(report)
     report = load_vit_weights(build(final_norm=False), {'model': file})
     assert (report.missing, report.matched) == ([], 1)
 

@@ -10,9 +10,10 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..weights import recognise_foreign
+from ..weights import LoadReport, recognise_foreign
+from ..weights.match import compare, require
+from ..weights.names import strip_prefix
 from ..weights.read import read_tensors
-from ..weights.report import share_of
 
 STRIDES = (4, 8, 16, 32)
 MIN_IMAGE_SIZE = 32
@@ -85,7 +86,7 @@ class MultiScaleAdapter(BaseModule):
 
 
 def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
-    """mmengine loads what fits and warns of the rest; here most must fit."""
+    """Refuse a file of which mmengine would load what fits and warn of the rest."""
     if '://' in path:
         return  # mmengine fetches it
     tensors, _, _ = read_tensors(path)
@@ -94,18 +95,13 @@ def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
     if recognise_foreign(inside) is not None:
         return  # checked where it is loaded
     own = dict(module.named_parameters())
-
-    share = share_of(own, inside)
-    if share >= _MIN_PRETRAINED:
-        return
-    root = 'backbone.'
-    below = {n[len(root) :]: t for n, t in tensors.items() if n.startswith(root)}
+    report = LoadReport(path, prefix=start)
+    compare(inside, own, report)
+    _, found = strip_prefix(tensors, own.keys())
     advice = (
-        "add prefix='backbone.' to init_cfg"
-        if share_of(own, below) >= _MIN_PRETRAINED
-        else 'weights of a ViT alone go into vit.checkpoint'
+        f'init_cfg: add prefix={found!r}'
+        if found not in ('', start)
+        else 'init_cfg takes the whole backbone; weights of a ViT alone go into vit.checkpoint'
     )
-    raise ValueError(
-        f'init_cfg: {path} has {share:.1%} of the parameters of {type(module).__name__}, '
-        f'at least {_MIN_PRETRAINED:.0%} must be there; {advice}'
-    )
+    name = type(module).__name__
+    require(report, name, min_matched=_MIN_PRETRAINED, leftovers=True, advice=advice)

@@ -28,6 +28,7 @@ from ..layers import (
 )
 from ..ops import MSDeformAttn
 from ..weights import recognise_foreign
+from ..weights.match import require
 from .base import STRIDES, MultiScaleAdapter
 from .spatial_prior import SpatialPrior
 
@@ -152,25 +153,23 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """As usual; a released adapter's tensors are taken under their own names, too.
+        """Load as usual; a foreign model's tensors are taken under their own names, too.
 
         For everybody who loads without this package's hooks, such as `init_detector` of mmdet.
         """
         own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
-        released = recognise_foreign({name[len(prefix) :]: t for name, t in own.items()})
-        if released is not None:
+        foreign = recognise_foreign({name[len(prefix) :]: t for name, t in own.items()})
+        if foreign is not None:
             # not `state_dict()`, for which FSDP would gather all shards
             statistics = {n: t for n, t in self.named_buffers() if 'running_' in n}
             expected = {**dict(self.named_parameters()), **statistics}
-            converted, report = released.plan(expected, 'a state dict')
-            left = [n for n in report.unexpected if not n.endswith('num_batches_tracked')]
-            if report.missing or report.mismatched or left:
-                raise ValueError(f'{report}\n{released.advice(report)}')
+            converted, report = foreign.plan(expected, 'a state dict')
+            require(report, type(self).__name__, advice=foreign.advice(report))
             for name in own:
                 del state_dict[name]
             state_dict.update({prefix + name: tensor for name, tensor in converted.items()})
-            for difference in released.differences(self):
-                MMLogger.get_current_instance().warning(f'{released}: {difference}')
+            for difference in foreign.differences(self):
+                MMLogger.get_current_instance().warning(f'{foreign}: {difference}')
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @abstractmethod

@@ -12,12 +12,9 @@ from torch import Tensor, nn
 
 from ..backbones import TimmViT
 from ..backbones.families import find_family, has_final_norm
-from ..weights import (
-    LoadReport,
-    load_vit_weights,
-    recognise_foreign,
-)
+from ..weights import ForeignModel, LoadReport, load_vit_weights, recognise_foreign
 from ..weights.architecture import guess_architecture
+from ..weights.match import require
 from ..weights.read import read_tensors
 from .config import load_config
 from .export import without_lora
@@ -66,12 +63,12 @@ def convert_checkpoint(
         raise ValueError(f'{destination} is the source itself: name another file')
     tensors, _, _ = read_tensors(source)
     model = _build(config) if config is not None else None
-    released = recognise_foreign(tensors)
-    if released is not None:
-        state, report = _convert_released(released, model, source)
+    foreign = recognise_foreign(tensors)
+    if foreign is not None:
+        state, report = _convert_foreign(foreign, model, source)
     else:
         state, report = _convert_vit(tensors, model, source, model_name)
-    _write(state, target, wrapped=released is not None)
+    _write(state, target, wrapped=foreign is not None)
     return report
 
 
@@ -82,18 +79,19 @@ def _build(path: str) -> nn.Module:
     return MODELS.build(ConfigDict(without_lora(config.model)))
 
 
-def _convert_released(
-    released: Any, model: nn.Module | None, source: str
+def _convert_foreign(
+    foreign: ForeignModel, model: nn.Module | None, source: str
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    target = model if model is not None else MODELS.build(released.settings)
-    state, report = released.plan(target.state_dict(), source)
-    if report.missing or report.unexpected or report.mismatched:
-        raise ValueError(f'{report}\n{released.advice(report)}')
-    report.notes += [f'model.backbone={released.settings}']
+    target = model if model is not None else MODELS.build(foreign.settings)
+    state, report = foreign.plan(target.state_dict(), source)
+    require(
+        report, 'the config' if model is not None else str(foreign), advice=foreign.advice(report)
+    )
+    report.notes += [f'model.backbone={foreign.settings}']
     if model is None:
-        state = {f'backbone.{name}': tensor for name, tensor in state.items()} | released.others
+        state = {f'backbone.{name}': tensor for name, tensor in state.items()} | foreign.others
     else:
-        report.notes += [f'The config computes otherwise: {x}' for x in released.differences(model)]
+        report.notes += [f'The config computes otherwise: {x}' for x in foreign.differences(model)]
     return state, report
 
 

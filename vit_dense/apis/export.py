@@ -9,7 +9,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..backbones import LoRATimmViT, TimmViT
-from ..weights import read_checkpoint
+from ..weights import LoadReport, read_checkpoint
+from ..weights.match import compare, require
 from .config import require_file
 
 # What is kept of the training, beside the weights and the config.
@@ -46,15 +47,9 @@ def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, in
     state = content.get('state_dict', content)
     init_default_scope(config.get('default_scope', 'mmengine'))
     model = MODELS.build(config.model)
-    wanted = model.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    left = sorted(state.keys() - wanted.keys())
-    if missing or left:
-        raise ValueError(
-            f'{checkpoint} is not of this model: {len(missing)} tensors are missing '
-            f'({", ".join(missing[:3])}), {len(left)} have no place ({", ".join(left[:3])}). Give '
-            'the config that trained it.'
-        )
+    report = LoadReport(checkpoint)
+    compare(state, model.state_dict(), report)
+    require(report, 'the model of the config', advice='Give the config that trained it.')
     model.load_state_dict(state)
     merged = merge_lora(model)
     plain = {name: tensor.cpu() for name, tensor in model.state_dict().items()}

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from timm.layers import DropPath
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from ..layers import build_norm2d, crop_map
+from ..weights import load_pyramid_weights
+from ..weights.source import check_source, load_from_source
 from .families import find_pyramid_family
 from .pyramid_probe import STRIDES, Probe, probe
-from .pyramid_weights import load_pyramid_weights
 from .sync_norms import find_activations, restore_activations
-from .weights import check_source, timm_weights
 
 _RESERVED = {'num_classes', 'pretrained', 'drop_path_rate', 'features_only', 'out_indices'}
 
@@ -220,19 +218,13 @@ class TimmPyramid(nn.Module):
             CheckpointMismatchError: the file does not have all of the model's weights.
             WeightsUnavailableError: timm's weights cannot be had.
         """
-        if self._is_init or not (self.pretrained or self.checkpoint is not None):
+        if self._is_init:
             return
-        source: Path | dict[str, Tensor]
-        if self.checkpoint is not None:
-            source = Path(self.checkpoint)
-        else:
-            source = timm_weights(self.model_name, self.model_kwargs)
         with torch.device('meta'):
             whole = self._build()
-        report = load_pyramid_weights(self.model, source, whole=whole)
-        self._is_init = True
-        origin = 'timm' if self.pretrained else 'file'
-        MMLogger.get_current_instance().info(f'{self.model_name}, weights from {origin}: {report}')
+        self._is_init = load_from_source(
+            self, lambda source: load_pyramid_weights(self.model, source, whole=whole)
+        )
 
     @property
     def depth(self) -> int:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from timm.models import checkpoint as run_checkpointed
 from torch import Tensor, nn
 
 from ..layers import tokens_to_map
 from ..weights import load_vit_weights
+from ..weights.source import check_source, load_from_source
 from .families import (
     Family,
     TokenContext,
@@ -30,7 +29,6 @@ from .families import (
     layer_ids,
 )
 from .sync_norms import find_activations, restore_activations
-from .weights import check_source, timm_weights
 from .windows import (
     WindowPartition,
     active_drop_paths,
@@ -260,19 +258,9 @@ class TimmViT(nn.Module):
         """
         if self._is_init:
             return
-        source: Path | dict[str, Tensor]
-        if isinstance(self.checkpoint, dict):
-            source = Path(self.checkpoint['path'])
-        elif self.checkpoint is not None:
-            source = Path(self.checkpoint)
-        elif self.pretrained:
-            source = timm_weights(self.model_name, self.model_kwargs)
-        else:
-            return
-        report = load_vit_weights(self.model, source, **self.load_options())
-        self._is_init = True  # not before: a load that failed is tried again
-        origin = 'timm' if self.pretrained else 'file'
-        MMLogger.get_current_instance().info(f'{self.model_name}, weights from {origin}: {report}')
+        self._is_init = load_from_source(
+            self, lambda source: load_vit_weights(self.model, source, **self.load_options())
+        )
 
     def load_options(self) -> dict[str, Any]:
         """How `load_vit_weights` is to load into `model`, by the arguments of this ViT."""

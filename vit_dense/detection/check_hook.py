@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..engine.wrappers import check_task, iter_datasets, unwrap
-from ..weights.report import shorten
+from ..weights.match import shorten
 from .roi_extractor import SingleRoIExtractorFP32
 from .rpn_head import RPNHeadFP32
 

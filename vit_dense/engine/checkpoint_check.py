@@ -1,12 +1,11 @@
-"""Refuses checkpoints that are not the model's, where mmengine would go on with random weights.
+"""Refuse checkpoints that are not the model's, where mmengine would go on with random weights.
 
 mmengine loads what fits and logs the rest. A forgotten option or the wrong file then ends in a
-metric near chance and no error. Released ViT-Adapter and ViT-CoMer checkpoints are recognised and
-put under our names first.
+metric near chance and no error. Models of other projects (`weights.foreign`) are put under our
+names first.
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,21 +15,21 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from ..weights import recognise_foreign
-from ..weights.report import fits, share_of, shorten
+from ..weights import ForeignModel, LoadReport, recognise_foreign
+from ..weights.match import compare, require, shorten
+from ..weights.names import strip_parallel
 from .wrappers import unwrap
 
-# Counters of batch norms, which older checkpoints lack and inference does not read.
-_OPTIONAL = re.compile(r'num_batches_tracked$')
+_BACKBONE = 'backbone.'
 
 
 @HOOKS.register_module()
 class CheckpointCheckHook(Hook):
-    """Compares a checkpoint with the model before it is loaded.
+    """Compare a checkpoint with the model before it is loaded.
 
     For a test, and for a training that is resumed, every parameter and buffer must be there. For
     `load_from`, which starts a new training and may bring other heads, most of the backbone must;
-    of a released adapter all, and nothing may be left over.
+    of another project's model all, and nothing may be left over.
 
     Args:
         min_backbone: Share of the backbone's parameters, in [0, 1], that `load_from` must fill.
@@ -45,55 +44,47 @@ class CheckpointCheckHook(Hook):
         self.strict = strict
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Raises `ValueError` with what is missing, before anything is copied."""
+        """Raise `CheckpointMismatchError` with what does not fit, before anything is copied."""
         model = unwrap(runner.model)
         starts_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         state = checkpoint.get('state_dict', checkpoint)
-        released = recognise_foreign(state)
-        if released is not None:
+        foreign = recognise_foreign(state)
+        if foreign is not None:
             if runner._resume:
                 raise ValueError(
-                    f'{released} holds weights alone, from which no training can go on: leave '
+                    f'{foreign} holds weights alone, from which no training can go on: leave '
                     f'--resume (resume=True) out and set load_from to the file'
                 )
-            self._take_released(checkpoint, released, model, heads=not starts_training)
+            self._take_foreign(checkpoint, foreign, model, heads=not starts_training)
             return
-        given = {re.sub(r'^module\.', '', name): tensor for name, tensor in state.items()}
-        expected = model.state_dict()
-        absent = [
-            name
-            for name, tensor in expected.items()
-            if not _OPTIONAL.search(name) and not fits(given.get(name), tensor)
-        ]
+        given, _ = strip_parallel(state)
         if starts_training:
             self._check_backbone(model, given)
-        elif absent and self.strict:
-            left = [name for name in given if name not in expected]
-            raise ValueError(
-                f'The checkpoint is not of this model: {len(absent)} of {len(expected)} tensors '
-                f'are missing or have another shape ({shorten(absent)}); {len(left)} of the '
-                f"file's tensors have no place ({shorten(left) or 'none'}). Give the checkpoint "
-                'that this config trained, or the config that trained this checkpoint'
+        elif self.strict:
+            report = LoadReport('The checkpoint')
+            compare(given, model.state_dict(), report)
+            require(
+                report,
+                'this model',
+                leftovers=True,
+                advice='Give the checkpoint that this config trained, or the config that trained '
+                'this checkpoint',
             )
 
-    def _take_released(
-        self, checkpoint: dict[str, Any], released: Any, model: nn.Module, *, heads: bool
+    def _take_foreign(
+        self, checkpoint: dict[str, Any], foreign: ForeignModel, model: nn.Module, *, heads: bool
     ) -> None:
-        """Puts a released checkpoint under our names, in place; without heads they may differ."""
-        state, report = released.plan(model.state_dict(), 'checkpoint')
+        """Put a foreign model under our names, in place; without `heads` they may differ."""
+        expected = model.state_dict()
+        state, report = foreign.plan(expected, 'checkpoint')
         print_log(str(report), logger='current')
-        wrong = [
-            name
-            for name in [*report.missing, *report.mismatched, *report.unexpected]
-            if not _OPTIONAL.search(name) and (heads or name.startswith('backbone.'))
-        ]
-        if wrong and self.strict:
-            raise ValueError(
-                f'{released} does not fit the model: {len(wrong)} tensors are missing, left over '
-                f'or have another shape ({shorten(wrong)}). {released.advice(report)}'
-            )
-        if differing := released.differences(model):
-            text = f'{released} computes something else with this config: {"; ".join(differing)}'
+        if not heads:
+            backbone = {n: t for n, t in expected.items() if n.startswith(_BACKBONE)}
+            _, report = foreign.plan(backbone, 'checkpoint')
+        if self.strict:
+            require(report, 'the model', advice=foreign.advice(report))
+        if differing := foreign.differences(model):
+            text = f'{foreign} computes something else with this config: {"; ".join(differing)}'
             print_log(text, logger='current', level=logging.WARNING)
         meta = checkpoint.get('meta', {})
         checkpoint.clear()
@@ -103,28 +94,29 @@ class CheckpointCheckHook(Hook):
         backbone = getattr(model, 'backbone', None)
         if not isinstance(backbone, nn.Module):
             return
-        sizes = {f'backbone.{name}': p for name, p in backbone.named_parameters()}
-        other = [name for name, p in sizes.items() if name in given and not fits(given[name], p)]
-        if other and self.min_backbone > 0:
-            raise ValueError(
-                f'load_from has {len(other)} tensors of the backbone in another shape '
-                f'({shorten(other)}): give the settings that the file was trained with. For '
-                'weights of a ViT alone set backbone.vit.checkpoint instead, which resizes; to '
-                'accept the rest of the file, set min_backbone=0 of CheckpointCheckHook'
+        own = {f'{_BACKBONE}{name}': p for name, p in backbone.named_parameters()}
+        statistics = {f'{_BACKBONE}{name}' for name, _ in backbone.named_buffers()}
+        inside = {
+            name: t
+            for name, t in given.items()
+            if name.startswith(_BACKBONE) and name not in statistics
+        }
+        report = LoadReport('load_from')
+        compare(inside, own, report)
+        if self.min_backbone > 0:
+            require(
+                report,
+                'the backbone',
+                min_matched=self.min_backbone,
+                option='min_backbone of CheckpointCheckHook in default_hooks',
+                leftovers=True,
+                advice='For weights of a ViT alone set backbone.vit.checkpoint instead, which '
+                'resizes; to accept what fits of the file, set min_backbone=0',
             )
-        if absent := [name for name in sizes if name not in given]:
+        if report.missing:
             print_log(
-                f'load_from lacks {len(absent)} tensors of the backbone, which keep their initial '
-                f'values: {shorten(absent)}',
+                f'load_from lacks {len(report.missing)} tensors of the backbone, which keep their '
+                f'initial values: {shorten(report.missing)}',
                 logger='current',
                 level=logging.WARNING,
-            )
-        share = share_of(sizes, given)
-        if share < self.min_backbone:
-            names = shorten(list(given)) or 'none'
-            raise ValueError(
-                f'load_from fills {share:.1%} of the backbone, less than '
-                f'{self.min_backbone:.0%}: its tensors are {names}. For weights of '
-                'a ViT alone set backbone.vit.checkpoint instead; to accept the file, lower '
-                'min_backbone of CheckpointCheckHook in default_hooks'
             )

@@ -8,7 +8,7 @@ registry. Nothing else imports it: `vit_dense` works without this folder.
 """
 
 from ..weights import register_foreign
-from .checkpoint import Released, plan_released, recognise_released
+from .checkpoint import Released, recognise_released
 from .heads import rename_heads
 from .light_adapter import LightViTAdapter
 from .vit import ReleasedTimmViT
@@ -17,7 +17,6 @@ __all__ = [
     'LightViTAdapter',
     'Released',
     'ReleasedTimmViT',
-    'plan_released',
     'recognise_released',
     'rename_heads',
 ]

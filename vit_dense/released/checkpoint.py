@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..weights.report import LoadReport, share_of, shorten
+from ..weights.match import LoadReport, compare, shorten
+from ..weights.names import strip_parallel, strip_prefix
 from .heads import rename_heads
 from .settings import BEIT_TABLE, backbone_settings, describe, has_layer_scale
 
-__all__ = ['Released', 'plan_released', 'recognise_released']
+__all__ = ['Released', 'recognise_released']
 
 _VIT = 'vit.model.'
-_WRAPPERS = ('module.', '')
-_ROOTS = ('backbone.', '')
 # What distinguishes the two, and tells both from a checkpoint of ours.
 _METHODS = {
     'ViTAdapter': 'interactions.0.injector.query_norm.weight',
@@ -88,6 +87,8 @@ class Released:
         """Whether the ViT is BEiT's: relative positions and a cls token."""
         return BEIT_TABLE in self.backbone
 
+    vit_hint = "the released networks have no cls token: set vit.type='ReleasedTimmViT'"
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The backbone's config, as far as shapes and names tell it."""
@@ -125,7 +126,7 @@ class Released:
         ]
 
     def advice(self, report: LoadReport) -> str:
-        """What to do where `plan_released` found that file and model do not fit."""
+        """What to do where `plan` shows that file and model do not fit."""
         wrong = [*report.missing, *report.mismatched, *report.unexpected]
         heads = [name for name in wrong if name.startswith(_HEADS)]
         if wrong and len(heads) == len(wrong):
@@ -176,8 +177,28 @@ class Released:
     def plan(
         self, expected: Mapping[str, Tensor], source: str
     ) -> tuple[dict[str, Tensor], LoadReport]:
-        """See `plan_released`."""
-        return plan_released(self, expected, source)
+        """Put the checkpoint under the names of one of our models; nothing is loaded.
+
+        Args:
+            expected: The state dict of a model whose `backbone` is an adapter, or of an adapter
+                alone.
+            source: How to call the file in the report.
+
+        Returns:
+            All tensors under our names, heads included where the model is a whole one; and the
+            report of the comparison.
+        """
+        root = 'backbone.' if any(name.startswith('backbone.') for name in expected) else ''
+        whole = any(not name.startswith(root) for name in expected)
+        own = {k[len(root) :]: t for k, t in expected.items() if k.startswith(root)}
+        backbone, notes = self.convert(own)
+        state = {f'{root}{name}': tensor for name, tensor in backbone.items()}
+        state |= self.others if whole else {}
+        report = LoadReport(source, prefix=self.prefix, recognised=str(self), adapted=notes)
+        report.is_whole_model = True
+        report.outside = 0 if whole else len(self.others)
+        compare(state, expected, report)
+        return state, report
 
     def bare_vit(self, expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """The ViT's tensors alone, under timm's names; positions as in the file.
@@ -201,57 +222,19 @@ def recognise_released(tensors: Mapping[str, Tensor]) -> Released | None:
     Raises:
         ValueError: it is one of the variants that nothing here can run.
     """
-    for prefix in (wrapper + root for wrapper in _WRAPPERS for root in _ROOTS):
-        if any(f'{prefix}{name}' not in tensors for name in _COMMON):
-            continue
-        if any(name.startswith(f'{prefix}{_VIT}') for name in tensors):
-            continue  # a checkpoint of ours
-        method = next((m for m, name in _METHODS.items() if f'{prefix}{name}' in tensors), None)
-        if method is None:
-            continue
-        wrapper = 'module.' if prefix.startswith('module.') else ''
-        backbone = {k[len(prefix) :]: t for k, t in tensors.items() if k.startswith(prefix)}
-        others = rename_heads(
-            {k.removeprefix(wrapper): t for k, t in tensors.items() if not k.startswith(prefix)}
-        )
-        _refuse_unsupported(method, backbone)
-        return Released(method, prefix, backbone, others)
-    return None
-
-
-def plan_released(
-    released: Released, expected: Mapping[str, Tensor], source: str
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """A released checkpoint under the names of one of our models.
-
-    Args:
-        released: From `recognise_released`.
-        expected: The state dict of a model whose `backbone` is an adapter, or of an adapter alone.
-        source: How to call the file in the report.
-
-    Returns:
-        All tensors under our names, heads included where the model is a whole one; and what
-        loading them will do. Nothing is loaded here.
-    """
-    root = 'backbone.' if any(name.startswith('backbone.') for name in expected) else ''
-    own = {k[len(root) :]: t for k, t in expected.items() if k.startswith(root)}
-    backbone, notes = released.convert(own)
-    state = {f'{root}{name}': tensor for name, tensor in backbone.items()}
-    if root:
-        state |= released.others
-    report = LoadReport(source, prefix=released.prefix, recognised=str(released), adapted=notes)
-    report.outside = 0 if root else len(released.others)
-    for name, tensor in state.items():
-        target = expected.get(name)
-        if target is None:
-            report.unexpected.append(name)
-        elif target.shape == tensor.shape:
-            report.loaded.append(name)
-        else:
-            report.mismatched[name] = (tuple(tensor.shape), tuple(target.shape))
-    report.missing = [name for name in expected if name not in state]
-    report.matched = share_of(expected, state)
-    return state, report
+    backbone, prefix = strip_prefix(tensors, _COMMON)
+    if any(name not in backbone for name in _COMMON):
+        return None
+    if any(name.startswith(_VIT) for name in backbone):
+        return None  # a checkpoint of ours
+    method = next((method for method, name in _METHODS.items() if name in backbone), None)
+    if method is None:
+        return None
+    _refuse_unsupported(method, backbone)
+    inside, parallel = strip_parallel(tensors)
+    root = prefix.removeprefix(parallel)
+    others = {k: t for k, t in inside.items() if not k.startswith(root)} if root else {}
+    return Released(method, prefix, dict(backbone), rename_heads(others))
 
 
 def _refuse_unsupported(method: str, backbone: Mapping[str, Tensor]) -> None:

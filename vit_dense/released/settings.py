@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..weights.diagnose import SIZES, depth_of
+from ..weights.identify import SIZES, depth_of
 
 __all__ = ['BEIT_TABLE', 'backbone_settings', 'describe', 'has_layer_scale']
 

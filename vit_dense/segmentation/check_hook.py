@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..engine.wrappers import check_task, iter_datasets, unwrap
-from ..weights.report import shorten
+from ..weights.match import shorten
 from .dataset import CheckedSegDataset, check_samples
 
 # What mmseg's loading writes where reduce_zero_label or a choice of classes removes a label.

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .diagnose import SIZES, Anatomy
-from .names import from_google, from_openmmlab, is_google, strip_wrappers
+from .identify import SIZES, Identity
+from .names import bare_vit_names
 
 __all__ = ['guess_architecture']
 
@@ -30,19 +30,18 @@ def guess_architecture(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, An
     Raises:
         ValueError: If the file shows no ViT that can be named so.
     """
-    raw = dict(tensors)
-    raw = from_google(raw) if is_google(raw) else from_openmmlab(strip_wrappers(raw)[0])
-    anatomy = Anatomy.of(raw)
-    size = SIZES.get(anatomy.width or 0)
-    patch = anatomy.patch[0] if anatomy.patch else None
-    pattern = _pattern(raw, anatomy.family)
+    raw = bare_vit_names(tensors).tensors
+    identity = Identity.of(raw)
+    size = SIZES.get(identity.width or 0)
+    patch = identity.patch[0] if identity.patch else None
+    pattern = _pattern(raw, identity.family)
     if pattern is None or size is None or patch is None:
         raise ValueError(
-            f'the architecture cannot be told from the names and shapes: they show {anatomy}; '
+            f'the architecture cannot be told from the names and shapes: they show {identity}; '
             'give the timm model_name of the weights (--model-name)'
         )
     name = pattern.format(size=size, patch=patch)
-    kwargs = {'depth': anatomy.depth, 'patch_size': patch, **_parts(raw, pattern)}
+    kwargs = {'depth': identity.depth, 'patch_size': patch, **_parts(raw, pattern)}
     grid = _grid(raw)
     return name, kwargs | ({'img_size': grid * patch} if grid else {})
 

@@ -19,9 +19,9 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from .names import from_google, from_openmmlab, is_google, strip_wrappers
+from .names import bare_vit_names
 
-__all__ = ['ConversionError', 'find_filter', 'to_timm_names']
+__all__ = ['FILTER_ERRORS', 'ConversionError', 'find_filter', 'to_timm_names']
 
 _FILTERS = ('checkpoint_filter_fn', 'checkpoint_filter_fn_encoder')
 
@@ -42,6 +42,15 @@ _FUSED: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 _RECTANGLE = ' Set model_kwargs=dict(img_size=(height, width)) to that of the training.'
 _KEY_BIASES = ('attn.k_bias', 'attn.k_proj.bias')
+# What timm's filters raise on files of another family.
+FILTER_ERRORS = (
+    AttributeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    ValueError,
+    AssertionError,
+)
 
 
 class ConversionError(ValueError):
@@ -66,21 +75,22 @@ def to_timm_names(
         ConversionError: If timm's filter fails on the file, which says that it is another
             family's.
     """
-    if is_google(tensors):
-        return from_google(tensors), '', 0
-    tensors, prefix, outside = strip_wrappers(tensors)
-    renamed = from_openmmlab(tensors)
-    if renamed is not tensors:
+    names = bare_vit_names(tensors)
+    if names.origin == 'google':
+        return names.tensors, '', 0
+    renamed = names.tensors
+    if names.origin == 'openmmlab':
         _check_rotation(renamed)
         renamed = _split_fused(_add_patch_bias(renamed, model), model)
     tensors = _share_out_table(_unflatten(renamed, model), model)
     # BEiT's filter resizes positions unconditionally; the others leave them alone in the view.
     guarded = not type(model).__module__.endswith('.beit')
     positions = None if guarded else tensors.pop('pos_embed', None)
-    out = _filter(tensors, model, antialias)
+    out = _filter(tensors, model, antialias) | _lost_biases(tensors, model)
     if positions is not None:
         out['pos_embed'] = positions
-    return _settle_layer_scale(_settle_norm(out, tensors, model), model), prefix, outside
+    out = _settle_layer_scale(_settle_norm(out, tensors, model), model)
+    return out, names.prefix, names.outside
 
 
 def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> dict[str, Tensor]:
@@ -93,10 +103,22 @@ def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> di
         # timm 1.0.31 prints when a DINOv3 file has attention biases that the model lacks.
         with contextlib.redirect_stdout(io.StringIO()):
             return dict(filter_fn(dict(tensors), _view(model, tensors), **options))
-    except (AttributeError, KeyError, IndexError, RuntimeError, ValueError, AssertionError) as err:
+    except FILTER_ERRORS as err:
         # timm cannot tell the grid of a table that was trained on another rectangle.
         advice = _RECTANGLE if 'relative position table' in str(err) else ''
         raise ConversionError(f'{type(err).__name__}: {err}{advice}') from err
+
+
+def _lost_biases(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return biases of query and value that timm's filter of DINOv3 drops, to be refused.
+
+    It drops them where the model has none, as they are zero in most releases. Those of keys, which
+    DINOv3 masks, do not count.
+    """
+    if 'storage_tokens' not in tensors or 'blocks.0.attn.q_bias' in model.state_dict():
+        return {}
+    biases = {name: t for name, t in tensors.items() if name.endswith('.attn.qkv.bias')}
+    return {k: t for k, t in biases.items() if any(bool(p.any()) for p in t.chunk(3)[::2])}
 
 
 def find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:

@@ -1,30 +1,36 @@
-"""Loading weights of any common layout into a timm ViT, with an account of what happened."""
+"""Loading weights of any common layout into a timm model, with an account of what happened.
 
+Both loaders take the same way: read, identify, convert to timm's names, resize, compare, refuse or
+load. On an error the model is left as it was.
+"""
+
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .convert import ConversionError, to_timm_names
-from .diagnose import Anatomy, depth_of, explain
+from .convert import FILTER_ERRORS, ConversionError, find_filter, to_timm_names
 from .foreign import recognise_foreign
-from .layouts import name_layout
-from .names import from_openmmlab, strip_wrappers
+from .identify import Identity, depth_of, explain, name_layout
+from .match import CheckpointMismatchError, LoadReport, compare, require, shorten, shortfall
+from .names import bare_vit_names, strip_prefix
 from .read import read_tensors
-from .report import CheckpointMismatchError, LoadReport, shorten
 from .resize import fit_channels, fit_kernel, fit_line_tables, fit_positions
 
-__all__ = ['load_vit_weights']
+__all__ = ['load_pyramid_weights', 'load_vit_weights']
 
 # The classifier of a model; it neither has to be in a file nor counts.
 _HEAD = re.compile(r'^(?:head|head_dist)\.')
 # What an encoder leaves behind in a file: classifiers, what pools for them, pre-training decoders
 # and projections, and tables that follow from the geometry.
 _LEFT_BEHIND = re.compile(
-    r'^(?:heads?|head_dist|fc|classifier|cls_head|pre_logits|fc_norm|attn_pool|MAPHead_0|lm_head'
-    r'|decoder_\w+|mask_token|cls_pt_layers|dino_head|ibot_head|projectors?|neck|rope)(?:[./]|$)'
+    r'^(?:heads?|head_dist|fc|classifier|cls_head|pooler|pre_logits|fc_norm|attn_pool|MAPHead_0'
+    r'|lm_head|decoder_\w+|mask_token|cls_pt_layers|dino_head|ibot_head|projectors?|neck|rope)'
+    r'(?:[./]|$)'
     r'|relative_position_index$'
 )
 # What no encoder can do without, or have too much of, and still be the same function.
@@ -36,7 +42,6 @@ _NO_SLOT = (
     'positions were taken for a square grid with none for the cls token; if the weights were '
     'trained on a rectangle, name it: pos_grid=(rows, columns)'
 )
-_NO_CLS_TOKEN = "the released networks have no cls token: set vit.type='ReleasedTimmViT'"
 _LAYER_SCALE = re.compile(r'\.(?:ls[12]\.gamma|gamma_[12])$')
 
 
@@ -54,13 +59,12 @@ def load_vit_weights(
 
     Understood are timm's own files and training checkpoints, the layouts that timm's
     `checkpoint_filter_fn` of the model's family converts (DeiT, MAE, DINO, DINOv2, BEiT, EVA-02,
-    CLIP, ...), Google's AugReg `.npz`, the ViTs of mmpretrain and mmseg, the ViT inside a released
-    ViT-Adapter or ViT-CoMer, and checkpoints of this package. On an error the model is left as it
-    was.
+    CLIP, ...), Google's AugReg `.npz`, the ViTs of mmpretrain, mmseg and Hugging Face, the ViT
+    inside a model that `weights.foreign` recognises, and checkpoints of this package.
 
     Args:
         model: A timm ViT module, normally built with `num_classes=0`.
-        source: Local file (see `read_checkpoint`), or a state dict.
+        source: Local file or folder (see `read_checkpoint`), or a state dict.
         min_matched: Share of the model's parameters, in [0, 1], that must come from the file.
             Above 0, blocks, positions and patch embedding must also agree part by part; 0 takes
             whatever fits, another depth too. A wrong shape is an error in any case.
@@ -84,41 +88,108 @@ def load_vit_weights(
         raise ValueError(f'min_matched={min_matched} is not a share in [0, 1]')
     raw, name, section = read_tensors(source)
     report = LoadReport(source=name, section=section)
-    raw = _take_vit(raw, model, report)
-    anatomy = Anatomy.of(from_openmmlab(strip_wrappers(raw)[0]))
+    raw, hint = _take_vit(raw, model, report)
+    identity = Identity.of(bare_vit_names(raw).tensors)
     try:
         state, report.prefix, outside = to_timm_names(raw, model, antialias)
         report.outside += outside
-        anatomy = Anatomy.of(state) if depth_of(state) else anatomy
+        identity = Identity.of(state) if depth_of(state) else identity
         report.resized = _resized_by_filter(raw, state, report.prefix)
         _fit(state, model, report, antialias, pos_grid)
     except (ConversionError, ValueError) as error:
-        raise _mismatch(report, anatomy, model, str(error)) from error
-    fitting = _sort_out(state, model, report, leave_out)
-    reason = _reason_to_refuse(report, model, min_matched, resize_patch)
+        raise _mismatch(report, identity, model, str(error)) from error
+    expected = model.state_dict()
+    fitting = compare(
+        state,
+        expected,
+        report,
+        ignored=lambda name: (
+            bool(_HEAD.match(name))
+            or (name not in expected and (name in leave_out or _left_behind(name, expected)))
+        ),
+    )
+    reason = shortfall(
+        report, min_matched=min_matched, option='min_matched', leftovers=True
+    ) or _other_reason(report, expected, hint, whole=min_matched > 0, resize_patch=resize_patch)
     if reason:
-        raise _mismatch(report, anatomy, model, reason)
+        raise _mismatch(report, identity, model, reason)
     with torch.no_grad():
         model.load_state_dict(fitting, strict=False)
     return report
 
 
-def _take_vit(raw: dict[str, Tensor], model: nn.Module, report: LoadReport) -> dict[str, Tensor]:
-    """The ViT's part of a released adapter, noted in the report; other files as they are."""
-    released = recognise_foreign(raw)
-    if released is None:
+def load_pyramid_weights(
+    model: nn.Module, source: str | Path | Mapping[str, Tensor], *, whole: nn.Module
+) -> LoadReport:
+    """Load weights into a hierarchical timm model: all of them or none.
+
+    Unlike a ViT, whose grid and patches may differ from the file's, such a model has nothing but
+    its input channels to resize here: what timm's own filter of the family does not convert does
+    not fit.
+
+    Args:
+        model: The timm model, without the layers that no map needs.
+        source: Local file (see `read_checkpoint`), or a state dict: timm's own names or those that
+            the `checkpoint_filter_fn` of the family converts, either behind any prefix.
+        whole: The model with all its layers, which tells the names that a file may have; may be on
+            the meta device.
+
+    Returns:
+        What became of each tensor.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointReadError: If it is no weight file.
+        CheckpointMismatchError: If the file lacks a tensor of the model, has one of another shape,
+            or one that the whole model has not.
+    """
+    tensors, name, section = read_tensors(source)
+    report = LoadReport(source=name, section=section)
+    known = whole.state_dict()
+    inside, report.prefix = strip_prefix(tensors, known.keys())
+    report.outside = len(tensors) - len(inside)
+    advice = 'choose the model_name that the weights belong to'
+    try:
+        state = _filter_pyramid(inside, whole)
+    except FILTER_ERRORS as error:
+        reason = f'timm cannot convert it ({error})'
+        raise CheckpointMismatchError(
+            report, type(model).__name__, reason, advice=advice
+        ) from error
+    report.resized = fit_channels(state, model)
+    heads = _classifiers(model)
+    expected = model.state_dict()
+    fitting = compare(
+        state,
+        expected,
+        report,
+        ignored=lambda name: name not in expected and (name in known or name.startswith(heads)),
+    )
+    require(report, type(model).__name__, advice=advice)
+    with torch.no_grad():
+        model.load_state_dict(fitting, strict=False)
+    return report
+
+
+def _take_vit(
+    raw: dict[str, Tensor], model: nn.Module, report: LoadReport
+) -> tuple[dict[str, Tensor], str]:
+    """Return the ViT's part of a foreign model, noted in the report, and a hint for its refusal."""
+    foreign = recognise_foreign(raw)
+    if foreign is None:
         report.recognised = name_layout(raw)
-        return raw
-    vit, report.adapted = released.bare_vit(model.state_dict())
-    report.recognised, report.outside = str(released), len(raw) - len(released.vit_names)
+        return raw, ''
+    vit, report.adapted = foreign.bare_vit(model.state_dict())
+    report.recognised, report.outside = str(foreign), len(raw) - len(foreign.vit_names)
+    report.is_whole_model = True
     report.notes.append('The ViT alone is taken; load_from takes the adapter, too')
-    return vit
+    return vit, foreign.vit_hint
 
 
 def _resized_by_filter(
     raw: dict[str, Tensor], state: dict[str, Tensor], prefix: str
 ) -> dict[str, str]:
-    """What timm's own filter resized: relative position tables."""
+    """Return what timm's own filter resized: relative position tables."""
     pairs = ((name, raw.get(prefix + name), tensor) for name, tensor in state.items())
     return {
         name: f'table {tuple(old.shape)} -> {tuple(new.shape)}'
@@ -145,35 +216,8 @@ def _fit(
     report.resized |= fit_line_tables(state, model.state_dict())
 
 
-def _sort_out(
-    state: dict[str, Tensor], model: nn.Module, report: LoadReport, leave_out: Sequence[str]
-) -> dict[str, Tensor]:
-    """Fill the report's lists and return the tensors that fit."""
-    expected = model.state_dict()
-    fitting: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        target = expected.get(name)
-        if target is not None and target.shape == tensor.shape:
-            fitting[name] = tensor
-        elif _HEAD.match(name) or (
-            target is None and (name in leave_out or _left_behind(name, expected))
-        ):
-            report.ignored.append(name)
-        elif target is None:
-            report.unexpected.append(name)
-        else:
-            report.mismatched[name] = (tuple(tensor.shape), tuple(target.shape))
-    encoder = {name: t.numel() for name, t in expected.items() if not _HEAD.match(name)}
-    report.loaded = list(fitting)
-    report.missing = [n for n in encoder if n not in fitting and n not in report.mismatched]
-    report.resized = {name: what for name, what in report.resized.items() if name in fitting}
-    count = sum(size for name, size in encoder.items() if name in fitting)
-    report.matched = count / max(1, sum(encoder.values()))
-    return fitting
-
-
 def _left_behind(name: str, expected: Mapping[str, Tensor]) -> bool:
-    """Whether an encoder without head has no use for a tensor.
+    """Return whether an encoder without head has no use for a tensor.
 
     The final norm is one where the model was built without; where it has one, the norm in the
     file has that name already, and a norm after pooling (`fc_norm`) is another thing.
@@ -182,29 +226,25 @@ def _left_behind(name: str, expected: Mapping[str, Tensor]) -> bool:
     return final_norm or bool(_LEFT_BEHIND.search(name))
 
 
-def _reason_to_refuse(
+def _other_reason(
     report: LoadReport,
-    model: nn.Module,
-    min_matched: float,
+    expected: Mapping[str, Tensor],
+    hint: str,
+    *,
+    whole: bool,
     resize_patch: bool,
 ) -> str:
-    """Why these weights must not be loaded; empty if they may."""
-    total = len(report.loaded) + len(report.missing) + len(report.mismatched)
-    share = f'{len(report.loaded)} of {total} tensors = {report.matched:.1%} of the parameters'
-    if report.mismatched:
-        return f'{len(report.mismatched)} tensors have another shape; {share} fit'
-    if report.matched < min_matched or not report.loaded:
-        wanted = f'at least {min_matched:.0%} must (min_matched)' if report.loaded else 'not one'
-        return f'{share} fit, {wanted}'
+    """Return why a ViT's weights must not be loaded although most of them fit; `''` if they may."""
     # Few parameters, yet another network: a block, LayerScale, a bias, the positions.
-    parts = _foreign_parts(report, model) if min_matched > 0 else []
+    parts = _foreign_parts(report, expected) if whole else []
     if parts:
-        advice = ''
-        if report.is_released and 'cls_token' in parts:
-            advice = f'; {_NO_CLS_TOKEN}'
+        advice = f'; {hint}' if hint and 'cls_token' in parts else ''
         if 'norm.weight' in report.missing:
             advice += '; the file has no final norm: leave final_norm out'
-        return f'{share} fit, but the networks differ in {shorten(parts)}{advice}'
+        return (
+            f'{report.matched:.1%} of the parameters fit, but the networks differ in '
+            f'{shorten(parts)}{advice}'
+        )
     kernel = report.resized.get('patch_embed.proj.weight', '')
     if not resize_patch and 'kernel' in kernel:
         return (
@@ -214,38 +254,47 @@ def _reason_to_refuse(
     return ''
 
 
-def _foreign_parts(report: LoadReport, model: nn.Module) -> list[str]:
-    """Names that make file and model different functions, however few parameters they hold.
+def _foreign_parts(report: LoadReport, expected: Mapping[str, Tensor]) -> list[str]:
+    """Return names that make file and model different functions, however few parameters they hold.
 
     A LayerScale that the file lacks is none where the model's is 1 everywhere: the recipes of
     ViT-Adapter fine-tune DeiT so. A distillation token that the model has not is left behind, as
     is done with distilled DeiTs everywhere.
     """
-    own = model.state_dict()
     return [
         name
         for name in [*report.missing, *report.unexpected]
         if _ESSENTIAL.match(name)
-        and not (name == 'dist_token' and name not in own)
-        and not (name in own and _LAYER_SCALE.search(name) and bool((own[name] == 1).all()))
+        and not (name == 'dist_token' and name not in expected)
+        and not (
+            name in expected and _LAYER_SCALE.search(name) and bool((expected[name] == 1).all())
+        )
     ]
 
 
 def _mismatch(
-    report: LoadReport, anatomy: Anatomy, model: nn.Module, reason: str
+    report: LoadReport, identity: Identity, model: nn.Module, reason: str
 ) -> CheckpointMismatchError:
-    """Build the one error: what was given, why it does not fit, what to do."""
-    place = f' [{report.section}]' if report.section else ''
-    lines = [
-        f'{report.source}{place} does not fit {type(model).__name__}: {reason}',
-        f'  {explain(anatomy, Anatomy.of(model.state_dict()))}',
-    ]
-    for name, (in_file, in_model) in list(report.mismatched.items())[:3]:
-        lines.append(f'  wrong shape: {name} is {in_file} in the file, {in_model} in the model')
-    if report.missing:
-        lines.append(f'  missing ({len(report.missing)}): {shorten(report.missing)}')
-    if report.unexpected:
-        lines.append(f'  unexpected ({len(report.unexpected)}): {shorten(report.unexpected)}')
-    if not report.mismatched and report.loaded:
-        lines.append('  checkpoint=dict(path=..., min_matched=0) accepts whatever fits by shape')
-    return CheckpointMismatchError('\n'.join(lines), report)
+    accepts = 'checkpoint=dict(path=..., min_matched=0) accepts whatever fits by shape'
+    return CheckpointMismatchError(
+        report,
+        type(model).__name__,
+        reason,
+        why=explain(identity, Identity.of(model.state_dict())),
+        advice=accepts if report.loaded and not report.mismatched else '',
+    )
+
+
+def _filter_pyramid(tensors: dict[str, Tensor], whole: nn.Module) -> dict[str, Tensor]:
+    filter_fn: Any = find_filter(whole)
+    if filter_fn is None:
+        return tensors
+    takes_model = len(inspect.signature(filter_fn).parameters) > 1
+    return dict(filter_fn(dict(tensors), *([whole] if takes_model else [])))
+
+
+def _classifiers(model: Any) -> tuple[str, ...]:
+    """Return beginnings of the names of a timm model's classifiers."""
+    named = model.pretrained_cfg.get('classifier') or ()
+    heads = ('head', named) if isinstance(named, str) else ('head', *named)
+    return tuple(f'{head}.' for head in heads)

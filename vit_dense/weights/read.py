@@ -6,6 +6,7 @@ ends in one `CheckpointReadError` that names it.
 """
 
 import argparse
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,8 @@ _SECTIONS = (
     'target_encoder',
     'encoder',
 )
+# What Hugging Face writes beside the files of a large model: which tensor is in which.
+_INDEX = '.safetensors.index.json'
 _TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar', '.ckpt')
 
 
@@ -43,7 +46,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a weight file without running anything it contains.
 
     Args:
-        path: Local file; the suffix tells the format.
+        path: Local file, whose suffix tells the format; or a folder as Hugging Face writes them,
+            with one `.safetensors` file, or several and their index, which may be named itself.
 
     Returns:
         The file's outermost dictionary on the CPU; `.npz` arrays become tensors under their
@@ -60,12 +64,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f'checkpoint={str(path)!r} is an address; give a local file, or pretrained=True to '
             'let timm download the weights of model_name'
         )
+    if path.is_dir():
+        path = _weights_in(path)
     if not path.is_file():
-        what = 'is a folder' if path.is_dir() else 'does not exist'
         raise FileNotFoundError(
-            f'checkpoint {str(path)!r} {what} (looked from {Path.cwd()}); give the path of a '
-            '.pth, .pt, .bin, .safetensors or .npz file'
+            f'checkpoint {str(path)!r} does not exist (looked from {Path.cwd()}); give the path of '
+            'a .pth, .pt, .bin, .safetensors or .npz file, or of a folder of .safetensors files'
         )
+    if path.name.endswith(_INDEX):
+        return _read_shards(path)
     _refuse_stand_ins(path)
     suffix = path.suffix.lower()
     if suffix == '.npz':
@@ -168,6 +175,38 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
             return {key: torch.from_numpy(archive[key]) for key in archive.files}
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise _broken(path, error) from error
+
+
+def _weights_in(folder: Path) -> Path:
+    """Return the weight file, or the index of several, in a folder."""
+    found = sorted(folder.glob(f'*{_INDEX}')) or sorted(folder.glob('*.safetensors'))
+    if len(found) == 1:
+        return found[0]
+    listed = ', '.join(path.name for path in found) or 'none'
+    raise FileNotFoundError(
+        f'checkpoint {str(folder)!r} is a folder without one {_INDEX[1:]} or .safetensors file '
+        f'(found {listed}); give the path of the file'
+    )
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    """Read the files that an index names; every tensor of the index must be there."""
+    try:
+        places: dict[str, str] = json.loads(index.read_text(encoding='utf-8'))['weight_map']
+        names = sorted(set(places.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken(index, error) from error
+    if outside := [name for name in names if Path(name).name != name]:
+        raise CheckpointReadError(f'{index} names {outside[0]!r}, which is not a file beside it')
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        tensors |= read_checkpoint(index.with_name(name))
+    if lost := sorted(places.keys() - tensors.keys()):
+        raise CheckpointReadError(
+            f'{index} names {len(lost)} tensors that its files lack ({lost[0]}, ...); copy all '
+            f'files of the folder again'
+        )
+    return tensors
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

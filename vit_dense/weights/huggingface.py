@@ -1,0 +1,96 @@
+"""ViTs of the transformers library under their authors' names.
+
+ViT (also DeiT's and MAE's encoder) becomes timm's layout; DINOv2 and DINOv3 become Meta's, which
+timm's own filters read. Both generations of names are known: up to version 4
+(`encoder.layer.0.attention.attention.query`, as most files on the Hub have it) and from version 5
+(`layers.0.attention.q_proj`). Source: the state dicts of `ViTModel`, `Dinov2Model`,
+`Dinov2WithRegistersModel` and `DINOv3ViTModel`.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ['from_hugging_face', 'is_hugging_face']
+
+_ROOT = 'embeddings.cls_token'
+_POSITIONS = 'embeddings.position_embeddings'  # which DINOv3, with rotary ones, has not
+_BLOCK = re.compile(r'^(?:encoder\.|model\.)?layers?\.(\d+)\.(.+)$')
+_PROJECTION = re.compile(
+    r'^attention\.(?:attention\.)?(query|key|value|[qkv]_proj)\.(weight|bias)$'
+)
+_EMBEDDINGS = (
+    (r'^embeddings\.position_embeddings$', 'pos_embed'),
+    (r'^embeddings\.distillation_token$', 'dist_token'),
+    (r'^embeddings\.patch_embeddings\.(?:projection\.)?', 'patch_embed.proj.'),
+    (r'^embeddings\.', ''),
+    (r'^layernorm\.', 'norm.'),
+)
+_IN_BLOCK = (
+    (r'^layernorm_before\.', 'norm1.'),
+    (r'^layernorm_after\.', 'norm2.'),
+    (r'^layer_scale([12])\.lambda1$', r'ls\1.gamma'),
+    (r'^attention\.(?:output\.dense|o_proj)\.', 'attn.proj.'),
+    (r'^intermediate\.dense\.', 'mlp.fc1.'),
+    (r'^output\.dense\.', 'mlp.fc2.'),
+    (r'^mlp\.weights_in\.', 'mlp.w12.'),
+    (r'^mlp\.weights_out\.', 'mlp.w3.'),
+)
+_PLAIN_MLP = ((r'^mlp\.up_proj\.', 'mlp.fc1.'), (r'^mlp\.down_proj\.', 'mlp.fc2.'))
+_GATED_MLP = (
+    (r'^mlp\.gate_proj\.', 'mlp.w1.'),
+    (r'^mlp\.up_proj\.', 'mlp.w2.'),
+    (r'^mlp\.down_proj\.', 'mlp.w3.'),
+)
+
+
+def is_hugging_face(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether the names are those of a ViT of the transformers library."""
+    return _ROOT in tensors
+
+
+def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a ViT, DINOv2 or DINOv3; query, key and value become one layer.
+
+    A bias of zero takes the place of the one that DINOv3's keys go without. Names without a
+    counterpart stay as they are.
+    """
+    is_dinov3 = _POSITIONS not in tensors
+    registers = 'storage_tokens' if is_dinov3 else 'register_tokens'
+    gated = any('.mlp.gate_proj.' in name for name in tensors)
+    block_rules = (*_IN_BLOCK, *(_GATED_MLP if gated else _PLAIN_MLP))
+    out: dict[str, Tensor] = {}
+    projections: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        match = _BLOCK.match(name)
+        if match is None:
+            out[_rename(name, _EMBEDDINGS).replace('register_tokens', registers)] = tensor
+        elif projection := _PROJECTION.match(match[2]):
+            layer = f'blocks.{match[1]}.attn.qkv.{projection[2]}'
+            projections.setdefault(layer, {})[projection[1][0]] = tensor
+        else:
+            out[f'blocks.{match[1]}.{_rename(match[2], block_rules)}'] = tensor
+    for layer, parts in projections.items():
+        like = next(iter(parts.values()))
+        out[layer] = torch.cat([parts.get(part, torch.zeros_like(like)) for part in 'qkv'])
+    return out if is_dinov3 or not gated else _fuse_gate(out)
+
+
+def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        name, hits = re.subn(pattern, replacement, name)
+        if hits:
+            break
+    return name
+
+
+def _fuse_gate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Join gate and value of DINOv2's SwiGLU, which Meta has in one layer."""
+    out = {k: t for k, t in tensors.items() if '.mlp.w1.' not in k and '.mlp.w2.' not in k}
+    for name, gate in tensors.items():
+        if '.mlp.w1.' in name:
+            value = tensors[name.replace('.w1.', '.w2.')]
+            out[name.replace('.w1.', '.w12.')] = torch.cat((gate, value))
+    return out

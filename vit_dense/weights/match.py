@@ -1,0 +1,227 @@
+"""Comparing a state dict with a model: one comparison, one report, one refusal for everybody."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ['CheckpointMismatchError', 'LoadReport', 'compare', 'require', 'shorten', 'shortfall']
+
+_SHOWN = 6  # names listed per row; more would bury the counts
+# Batch norms count batches. Old files lack the counts, and no forward pass reads them.
+_COUNTER = '.num_batches_tracked'
+
+
+@dataclass
+class LoadReport:
+    """What became of every tensor of a weight file and of every tensor of the model.
+
+    Attributes:
+        source: The file, or `'<state dict>'`.
+        section: Where in the file the weights were, e.g. `'model_ema'`; `''` for the top level.
+        prefix: What was cut off every name, e.g. `'backbone.vit.model.'`.
+        loaded: Names (the model's) that were copied, resized ones included.
+        resized: Name -> what was done to it, e.g. `'grid 14x14 -> 32x32'`.
+        missing: Names that the model has and the file lacks; they keep their initial values.
+        unexpected: Names left over in the file that the model should have had a use for.
+        ignored: Names left over on purpose: classifier heads, pre-training decoders, the norm
+            before the classifier.
+        outside: Number of tensors outside `prefix` (a decode head, an adapter).
+        mismatched: Name -> (shape in the file, shape in the model); never empty without an error.
+        matched: Share of the model's parameters (by count, heads excluded) that were loaded.
+        expected: Number of the model's tensors, heads excluded.
+        recognised: What the file is, told by its names; `''` where they say nothing.
+        is_whole_model: Whether the file is a model of another project (`weights.foreign`).
+        licence: Licence of the weights, where it is known.
+        adapted: What was done to keep the function where file and model differ in their parts.
+        notes: Whatever else the user should know.
+    """
+
+    source: str
+    section: str = ''
+    prefix: str = ''
+    loaded: list[str] = field(default_factory=list)
+    resized: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    outside: int = 0
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    matched: float = 0.0
+    expected: int = 0
+    recognised: str = ''
+    is_whole_model: bool = False
+    licence: str = ''
+    adapted: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """The file and the section in it."""
+        return self.source + (f' [{self.section}]' if self.section else '')
+
+    def rows(self) -> list[str]:
+        """Return what does not fit, a line for each kind."""
+        lines = [
+            f'  wrong shape: {name} is {in_file} in the file, {in_model} in the model'
+            for name, (in_file, in_model) in list(self.mismatched.items())[:_SHOWN]
+        ]
+        for label, names in (('missing', self.missing), ('unexpected', self.unexpected)):
+            lines += [f'  {label} ({len(names)}): {shorten(names)}'] if names else []
+        return lines
+
+    def __str__(self) -> str:
+        """Return a summary of a few lines for the log."""
+        lines = [
+            f'{self.place}: loaded {len(self.loaded)} tensors = '
+            f'{self.matched:.1%} of the parameters; {len(self.resized)} resized, '
+            f'{len(self.missing)} missing, {len(self.unexpected)} unexpected, '
+            f'{len(self.ignored)} ignored'
+        ]
+        if self.recognised:
+            lines.append(f'  recognised: {self.recognised}')
+        if self.licence:
+            lines.append(f'  licence of these weights: {self.licence}')
+        lines += [f'  adapted: {what}' for what in self.adapted]
+        if self.prefix or self.outside:
+            lines.append(f'  taken from {self.prefix!r}, {self.outside} tensors outside it')
+        if self.resized:
+            lines.append('  resized: ' + _resized_row(self.resized))
+        lines += self.rows()
+        if self.ignored:
+            lines.append(f'  ignored: {shorten(self.ignored)}')
+        lines += [f'  {note}' for note in self.notes]
+        return '\n'.join(lines)
+
+
+class CheckpointMismatchError(ValueError):
+    """Weights that do not belong to the model; the model is left as it was.
+
+    Attributes:
+        report: The `LoadReport` of what would have been loaded.
+    """
+
+    def __init__(
+        self, report: LoadReport, model: str, reason: str, *, why: str = '', advice: str = ''
+    ) -> None:
+        lines = [f'{report.place} does not fit {model}: {reason}']
+        lines += [f'  {text}' for text in (why,) if text]
+        lines += report.rows()
+        lines += [f'  {text}' for text in (advice,) if text]
+        super().__init__('\n'.join(lines))
+        self.report = report
+
+
+def compare(
+    given: Mapping[str, Any],
+    expected: Mapping[str, Tensor],
+    report: LoadReport,
+    *,
+    ignored: Callable[[str], bool] = lambda name: False,
+) -> dict[str, Tensor]:
+    """Compare a state dict with a model's, name by name, and note the outcome in the report.
+
+    Args:
+        given: The file's content under the model's names; what is no tensor fits nothing.
+        expected: The model's tensors.
+        report: Its lists, `matched` and `expected` are filled.
+        ignored: Whether a name neither has to be in the file nor has to have a place in the model.
+
+    Returns:
+        The tensors that fit, by name.
+    """
+    fitting: dict[str, Tensor] = {}
+    for name, tensor in given.items():
+        target = expected.get(name)
+        if target is not None and isinstance(tensor, Tensor) and tensor.shape == target.shape:
+            fitting[name] = tensor
+        elif ignored(name) or (target is None and name.endswith(_COUNTER)):
+            report.ignored.append(name)
+        elif target is None:
+            report.unexpected.append(name)
+        else:
+            report.mismatched[name] = (tuple(getattr(tensor, 'shape', ())), tuple(target.shape))
+    wanted = {name: t.numel() for name, t in expected.items() if not ignored(name)}
+    report.expected = len(wanted)
+    counted = {name: size for name, size in wanted.items() if not name.endswith(_COUNTER)}
+    report.loaded = list(fitting)
+    report.missing = [name for name in counted if name not in given]
+    report.resized = {name: what for name, what in report.resized.items() if name in fitting}
+    total = sum(counted.values())
+    found = sum(size for name, size in counted.items() if name in fitting)
+    report.matched = found / total if total else 1.0
+    return fitting
+
+
+def shortfall(
+    report: LoadReport, *, min_matched: float = 1.0, option: str = '', leftovers: bool = False
+) -> str:
+    """Return why the weights in a report must not be loaded, `''` if they may.
+
+    Args:
+        report: From `compare`.
+        min_matched: Share of the model's parameters, in [0, 1], that must fit; 1 asks for every
+            tensor.
+        option: The user's name of `min_matched`.
+        leftovers: Whether the file may have tensors without a place in the model.
+    """
+    lacking = len(report.missing) + len(report.mismatched)
+    fit = (
+        f'{lacking} of {report.expected} tensors are missing or have another shape; '
+        f'{report.matched:.1%} of the parameters fit'
+    )
+    if report.mismatched:
+        return fit
+    if not report.loaded and report.expected:
+        return f'{fit}, not one tensor does'
+    if report.matched < min_matched or (min_matched == 1 and report.missing):
+        wanted = f'at least {min_matched:.0%} must' if min_matched < 1 else 'all must'
+        return f'{fit}, {wanted}{f" ({option})" if option else ""}'
+    if report.unexpected and not leftovers:
+        return f'{len(report.unexpected)} tensors of the file have no place in the model'
+    return ''
+
+
+def require(
+    report: LoadReport,
+    model: str,
+    *,
+    min_matched: float = 1.0,
+    option: str = '',
+    leftovers: bool = False,
+    advice: str = '',
+) -> None:
+    """Refuse weights that fall short of what `shortfall` asks for.
+
+    Args:
+        report: From `compare`.
+        model: What they should fit, for the message.
+        min_matched: See `shortfall`, also for `option` and `leftovers`.
+        option: Likewise.
+        leftovers: Likewise.
+        advice: What to do about it.
+
+    Raises:
+        CheckpointMismatchError: If they do not fit.
+    """
+    reason = shortfall(report, min_matched=min_matched, option=option, leftovers=leftovers)
+    if reason:
+        raise CheckpointMismatchError(report, model, reason, advice=advice)
+
+
+def shorten(names: Collection[str]) -> str:
+    """Return the first few names and the number of the others."""
+    rest = len(names) - _SHOWN
+    return ', '.join(list(names)[:_SHOWN]) + (f', ... ({rest} more)' if rest > 0 else '')
+
+
+def _resized_row(resized: dict[str, str]) -> str:
+    """Group by what was done: a model has one position grid, but a bias table in each block."""
+    groups: dict[str, list[str]] = {}
+    for name, what in resized.items():
+        groups.setdefault(what, []).append(name)
+    return '; '.join(
+        f'{names[0]}{f" (and {len(names) - 1} like it)" if names[1:] else ""} {what}'
+        for what, names in groups.items()
+    )
