@@ -6,7 +6,7 @@ plain type names resolve from the mmseg and the mmdet scope. It imports neither 
 `vit_dense.segmentation` and `vit_dense.detection` do.
 """
 
-from contextlib import suppress as _suppress
+from importlib.util import find_spec as _find_spec
 
 from .compat import apply as _apply_compat
 
@@ -15,7 +15,7 @@ _apply_compat()
 from . import adapters, backbones, engine  # noqa: E402 - they register with a patched mmengine
 from .version import __version__  # noqa: E402
 
-with _suppress(ModuleNotFoundError):  # optional: released ViT-Adapter and ViT-CoMer checkpoints
+if _find_spec('vit_dense.released'):  # optional: released ViT-Adapter and ViT-CoMer checkpoints
     from . import released as _released  # noqa: F401
 
 __all__ = ['__version__', 'adapters', 'backbones', 'engine']
