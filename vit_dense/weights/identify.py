@@ -7,76 +7,52 @@ the architecture that the converter builds (`architecture`).
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor
 
 __all__ = ['SIZES', 'Identity', 'depth_of', 'explain', 'name_layout']
 
 
-class _Kind(NamedTuple):
-    family: str  # for errors: "it looks like ..."
-    layout: str  # for the log: whose names these are; '' for networks that are not loaded here
-    pattern: str
-
-
-# Ordered from the distinctive to the general: the first pattern found among the names wins.
+_PLAIN = 'a plain ViT'
+_BEIT_LIKE = 'BEiT or EVA, or a small EVA-02'
+# (pattern, architecture for errors, whose layout for the log), from the distinctive to the general:
+# the first pattern found among the names wins. Networks that are not loaded here have no layout.
 _KINDS = (
-    _Kind('a ViT-Adapter or ViT-CoMer', '', r'(?:^|\.)(?:spm\.stem|interactions\.\d+)\.'),
-    _Kind('a ResNet', '', r'(?:^|\.)layer1\.0\.conv1\.'),
-    _Kind('an EfficientNet or MobileNet', '', r'(?:^|\.)conv_stem\.'),
-    _Kind('a Swin Transformer', '', r'(?:layers|stages)\.\d+\.blocks\.\d+\.attn\.(?:qkv|w_msa)\.'),
-    _Kind('a ConvNeXt', '', r'stages\.\d+\.(?:blocks\.)?\d+\.(?:conv_dw|dwconv|depthwise_conv)\.'),
-    _Kind(
+    (r'(?:^|\.)(?:spm\.stem|interactions\.\d+)\.', 'a ViT-Adapter or ViT-CoMer', ''),
+    (r'(?:^|\.)layer1\.0\.conv1\.', 'a ResNet', ''),
+    (r'(?:^|\.)conv_stem\.', 'an EfficientNet or MobileNet', ''),
+    (r'(?:layers|stages)\.\d+\.blocks\.\d+\.attn\.(?:qkv|w_msa)\.', 'a Swin Transformer', ''),
+    (r'stages\.\d+\.(?:blocks\.)?\d+\.(?:conv_dw|dwconv|depthwise_conv)\.', 'a ConvNeXt', ''),
+    (
+        r'(?:^|\.)(?:patch_embed(?:s\.\d|[1-4])|stages\.\d+\.blocks\.\d+)\.',
         'a hierarchical transformer (PVT, SegFormer)',
         '',
-        r'(?:^|\.)(?:patch_embed(?:s\.\d|[1-4])|stages\.\d+\.blocks\.\d+)\.',
     ),
-    _Kind(
-        'a plain ViT', "Hugging Face's ViT (ViT, DINOv2, DINOv3)", r'(?:^|\.)embeddings\.cls_token$'
-    ),
-    _Kind('another network of the transformers library', '', r'(?:^|\.)encoder\.layer\.\d+\.'),
-    _Kind(
-        'a plain ViT', "Google's arrays (AugReg, big_vision)", r'(?:^|/)Transformer/encoderblock'
-    ),
-    _Kind(
-        'a plain ViT',
-        "OpenMMLab's ViT (mmpretrain, mmsegmentation, mmdetection)",
+    (r'(?:^|\.)embeddings\.cls_token$', _PLAIN, "Hugging Face's ViT (ViT, DINOv2, DINOv3)"),
+    (r'(?:^|\.)encoder\.layer\.\d+\.', 'another network of the transformers library', ''),
+    (r'(?:^|/)Transformer/encoderblock', _PLAIN, "Google's arrays (AugReg, big_vision)"),
+    (
         r'(?:^|\.)layers\.\d+\.(?:ln|norm)1\.|(?:^|\.)patch_embed\.projection\.',
+        _PLAIN,
+        "OpenMMLab's ViT (mmpretrain, mmsegmentation, mmdetection)",
     ),
-    _Kind(
+    (
+        r'(?:^|\.)blocks\.\d+\.attn\.rel_pos_h$',
         'a Segment Anything encoder',
         'Segment Anything, or a ViTDet',
-        r'(?:^|\.)blocks\.\d+\.attn\.rel_pos_h$',
     ),
-    _Kind('a DINOv3', 'DINOv3', r'(?:^|\.)storage_tokens$'),
-    _Kind(
-        'an EVA-02',
-        'EVA-02',
-        r'blocks\.\d+\.(?:mlp\.(?:w1|fc1_g|fc1_x)|attn\.q_proj)\.',
-    ),
-    _Kind(
-        'an EVA-02',
-        'BEiT or EVA, or a small EVA-02',
-        r'(?:^|\.)rope\.freqs_cos$',
-    ),
-    _Kind(
-        'a BEiT or EVA',
-        'BEiT or EVA, or a small EVA-02',
-        r'relative_position_bias_table$|blocks\.\d+\.attn\.q_bias$',
-    ),
-    _Kind("a CLIP in its authors' layout", 'CLIP', r'(?:^|\.)transformer\.resblocks\.\d+\.'),
-    _Kind('a plain ViT', 'MAE, with its decoder', r'(?:^|\.)decoder_(?:embed|blocks)\.'),
-    _Kind('a plain ViT', 'DINOv2', r'(?:^|\.)(?:register_tokens|mask_token)$'),
-    _Kind('a plain ViT', 'a distilled DeiT', r'(?:^|\.)dist_token$'),
-    _Kind('a plain ViT', 'DeiT III', r'blocks\.\d+\.gamma_1$'),
-    _Kind(
-        'a plain ViT',
-        "timm's names, which DeiT, MAE and DINO share",
-        r'blocks\.\d+\.attn\.qkv\.weight$',
-    ),
+    (r'(?:^|\.)storage_tokens$', 'a DINOv3', 'DINOv3'),
+    (r'blocks\.\d+\.(?:mlp\.(?:w1|fc1_g|fc1_x)|attn\.q_proj)\.', 'an EVA-02', 'EVA-02'),
+    (r'(?:^|\.)rope\.freqs_cos$', 'an EVA-02', _BEIT_LIKE),
+    (r'relative_position_bias_table$|blocks\.\d+\.attn\.q_bias$', 'a BEiT or EVA', _BEIT_LIKE),
+    (r'(?:^|\.)transformer\.resblocks\.\d+\.', "a CLIP in its authors' layout", 'CLIP'),
+    (r'(?:^|\.)decoder_(?:embed|blocks)\.', _PLAIN, 'MAE, with its decoder'),
+    (r'(?:^|\.)(?:register_tokens|mask_token)$', _PLAIN, 'DINOv2'),
+    (r'(?:^|\.)dist_token$', _PLAIN, 'a distilled DeiT'),
+    (r'blocks\.\d+\.gamma_1$', _PLAIN, 'DeiT III'),
+    (r'blocks\.\d+\.attn\.qkv\.weight$', _PLAIN, "timm's names, which DeiT, MAE and DINO share"),
 )
-_UNKNOWN = _Kind('unknown', '', '')
+_UNKNOWN = 'unknown'
 SIZES = {
     192: 'tiny',
     384: 'small',
@@ -117,7 +93,7 @@ class Identity:
         if width is None and kernel is not None and is_vit:
             width = kernel.shape[0]
         patch = (int(kernel.shape[2]), int(kernel.shape[3])) if kernel is not None else None
-        return cls(_kind(tensors).family, width, depth_of(tensors), patch if is_vit else None)
+        return cls(_identify(tensors)[0], width, depth_of(tensors), patch if is_vit else None)
 
     def __str__(self) -> str:
         facts = []
@@ -133,7 +109,7 @@ class Identity:
 
 def name_layout(names: Iterable[str]) -> str:
     """Return whose layout the names of a state dict follow, for the log; `''` if unknown."""
-    return _kind(names).layout
+    return _identify(names)[1]
 
 
 def depth_of(names: Iterable[str]) -> int | None:
@@ -145,7 +121,7 @@ def depth_of(names: Iterable[str]) -> int | None:
 def explain(in_file: Identity, in_model: Identity) -> str:
     """Return one sentence on why the file does not fit the model and what to do."""
     wanted = f'the model is {in_model}'
-    if in_file.family == _UNKNOWN.family:
+    if in_file.family == _UNKNOWN:
         return (
             f'the names are of no family known here, while {wanted}; convert the file to '
             "timm's names, or choose the model_name it was trained with"
@@ -169,10 +145,10 @@ def explain(in_file: Identity, in_model: Identity) -> str:
     return f'it looks like the same architecture ({in_file}) with other parts; compare the names'
 
 
-def _kind(names: Iterable[str]) -> _Kind:
+def _identify(names: Iterable[str]) -> tuple[str, str]:
+    """Return the architecture and whose layout the names follow."""
     listed = list(names)
-    for kind in _KINDS:
-        pattern = re.compile(kind.pattern)
-        if any(pattern.search(name) for name in listed):
-            return kind
-    return _UNKNOWN
+    for pattern, family, layout in _KINDS:
+        if any(re.search(pattern, name) for name in listed):
+            return family, layout
+    return _UNKNOWN, ''
