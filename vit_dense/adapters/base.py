@@ -49,10 +49,10 @@ class MultiScaleAdapter(BaseModule):
             )
 
     def init_weights(self) -> None:
-        """As mmengine's; but a file of `init_cfg=dict(type='Pretrained')` must fit.
+        """Initialise as mmengine does; a file of `init_cfg=dict(type='Pretrained')` must fit.
 
         Raises:
-            ValueError: most of the file or of the backbone would go unused.
+            CheckpointMismatchError: If most of the file or of the backbone would go unused.
         """
         config = self.init_cfg
         if isinstance(config, Mapping) and config.get('type') == 'Pretrained':
@@ -60,10 +60,10 @@ class MultiScaleAdapter(BaseModule):
         super().init_weights()
 
     def check_image(self, image: Tensor) -> None:
-        """Refuses what cannot become a pyramid.
+        """Refuse what cannot become a pyramid.
 
         Raises:
-            ValueError: not (B, in_chans, H, W) with H, W >= 32.
+            ValueError: If it is not (B, in_chans, H, W) with H, W >= 32.
         """
         if image.dim() != 4 or image.shape[1] != self.vit.in_chans:
             raise ValueError(
@@ -80,7 +80,7 @@ class MultiScaleAdapter(BaseModule):
 
     @staticmethod
     def map_sizes(image: Tensor) -> list[tuple[int, int]]:
-        """(h, w) of the four maps: image sizes over the strides, rounded up."""
+        """Return (h, w) of the four maps: image sizes over the strides, rounded up."""
         height, width = image.shape[-2:]
         return [(-(-height // s), -(-width // s)) for s in STRIDES]
 

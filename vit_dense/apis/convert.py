@@ -31,7 +31,7 @@ def convert_checkpoint(
     config: str | None = None,
     model_name: str | None = None,
 ) -> LoadReport:
-    """Writes the weights of `source` under this package's names to `destination`.
+    """Write the weights of `source` under this package's names to `destination`.
 
     A released ViT-Adapter or ViT-CoMer becomes a checkpoint for `load_from` and for tests, heads
     included. Anything else becomes the ViT that it holds, under timm's names, for
@@ -73,7 +73,7 @@ def convert_checkpoint(
 
 
 def _build(path: str) -> nn.Module:
-    """The model of a config file, with random weights."""
+    """Build the model of a config file, with random weights."""
     config = load_config(path)
     init_default_scope(config.get('default_scope', 'mmengine'))
     return MODELS.build(ConfigDict(without_lora(config.model)))
@@ -129,7 +129,7 @@ def _convert_vit(
 
 
 def _has_final_norm(name: str, kwargs: dict[str, Any]) -> bool:
-    """Whether `TimmViT` could keep one, so that the file's is not lost."""
+    """Return whether `TimmViT` could keep one, so that the file's is not lost."""
     family = find_family(name)
     with torch.device('meta'):
         model = family.trunk(timm.create_model(name, num_classes=0, **kwargs))

@@ -20,7 +20,7 @@ _LORA_OPTIONS = ('rank', 'alpha', 'dropout', 'targets')
 
 
 def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, int]:
-    """Writes the weights of a checkpoint alone, under the names of a model without LoRA.
+    """Write the weights of a checkpoint alone, under the names of a model without LoRA.
 
     A config reads the result with `type='TimmViT'` in place of 'LoRATimmViT', as `meta['cfg']`
     has it. Where training averaged weights (EMA), the average is what is written, as checkpoints
@@ -35,8 +35,8 @@ def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, in
         Numbers for the user: 'tensors' written, 'merged' corrections.
 
     Raises:
-        ValueError: `out` is the checkpoint itself or has another suffix, or the checkpoint is not
-            of the config's model.
+        ValueError: If `out` is the checkpoint itself or has another suffix, or if the checkpoint is
+            not of the config's model.
     """
     require_file(checkpoint, 'Checkpoint')
     if Path(out).resolve() == Path(checkpoint).resolve():
@@ -61,12 +61,12 @@ def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, in
 
 
 def merge_lora(model: nn.Module) -> int:
-    """Merges the corrections of every `LoRATimmViT` in `model`, and returns their number."""
+    """Merge the corrections of every `LoRATimmViT` in `model`, and returns their number."""
     return sum(part.merge_lora() for part in model.modules() if isinstance(part, LoRATimmViT))
 
 
 def without_lora(config: Any) -> Any:
-    """A copy of a config's values in which every 'LoRATimmViT' is a `TimmViT`."""
+    """Return a copy of a config's values in which every 'LoRATimmViT' is a `TimmViT`."""
     if isinstance(config, list | tuple):
         return type(config)(without_lora(value) for value in config)
     if not isinstance(config, dict):

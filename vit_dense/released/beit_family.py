@@ -26,7 +26,8 @@ class PaddedBeitAttention(beit.Attention):
     """BEiT's attention with the keys and values of tokens that are zero."""
 
     def forward(self, x: Tensor, shared_rel_pos_bias: Tensor | None = None) -> Tensor:
-        """
+        """Attend to (B, N, C) tokens and to the zeros beside them.
+
         Args:
             x: (B, N, C).
             shared_rel_pos_bias: (heads, N, N + zeros), the bias of all positions.
@@ -54,17 +55,18 @@ class ReleasedBeitFamily(BeitFamily):
     """BEiT in windows with tables of their own size, without a cls token.
 
     Args:
-        window_sizes: edge of each block's windows, in tokens.
+        window_sizes: Edge of each block's windows, in tokens.
     """
 
     def __init__(self, window_sizes: Sequence[int]) -> None:
         self.window_sizes = tuple(window_sizes)
 
     def prepare(self, model: Any) -> None:
-        """
+        """Adapt a freshly built BEiT.
+
         Raises:
-            ValueError: other than one window size for each block, or other positions than tables
-                by block.
+            ValueError: If there is not one window size for each block, or if positions are not
+                tables by block.
         """
         super().prepare(model)
         if len(self.window_sizes) != len(model.blocks):
@@ -101,7 +103,7 @@ class ReleasedBeitFamily(BeitFamily):
 
 
 def _places(tile: Tile, context: TokenContext, device: torch.device) -> Tensor:
-    """Which row of a table serves which pair, (N, N + zeros): the tokens of a tile first."""
+    """Return the rows of a table for all pairs, (N, N + zeros), the tokens of a tile first."""
     key = ('places', tile.shape, tile.window)
     if key not in context.cache:
         cells = torch.arange(tile.window**2, device=device).unflatten(0, (tile.window, -1))

@@ -100,10 +100,10 @@ class Released:
         return f'released {self.method}, {what}{on} ({describe(self.backbone)})'
 
     def differences(self, model: Any) -> list[str]:
-        """What no shape shows: settings of a model that make it another function than this one.
+        """Return settings, invisible in shapes, that make a model another function than this one.
 
         Args:
-            model: Ours, a whole one or an adapter.
+            model: A whole model of ours, or an adapter.
 
         Returns:
             One text for each, with the value to set.
@@ -126,7 +126,7 @@ class Released:
         ]
 
     def advice(self, report: LoadReport) -> str:
-        """What to do where `plan` shows that file and model do not fit."""
+        """Return what to do where the report of `plan` shows that file and model do not fit."""
         wrong = [*report.missing, *report.mismatched, *report.unexpected]
         heads = [name for name in wrong if name.startswith(_HEADS)]
         if wrong and len(heads) == len(wrong):
@@ -141,7 +141,7 @@ class Released:
         return f'The file wants model.backbone={self.settings}'
 
     def convert(self, expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """The backbone's tensors under our names, fitted to the ViT that awaits them.
+        """Return the backbone's tensors under our names, fitted to the ViT that takes them.
 
         Args:
             expected: The state dict of our adapter.
@@ -201,7 +201,7 @@ class Released:
         return state, report
 
     def bare_vit(self, expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """The ViT's tensors alone, under timm's names; positions as in the file.
+        """Return the ViT's tensors alone, under timm's names; positions as in the file.
 
         Args:
             expected: The state dict of a timm ViT.
@@ -217,10 +217,10 @@ class Released:
 
 
 def recognise_released(tensors: Mapping[str, Tensor]) -> Released | None:
-    """What released checkpoint a state dict is, whole model or backbone; None for other files.
+    """Recognise a released checkpoint, whole model or backbone; return None for other files.
 
     Raises:
-        ValueError: it is one of the variants that nothing here can run.
+        ValueError: If it is one of the variants that nothing here can run.
     """
     backbone, prefix = strip_prefix(tensors, _COMMON)
     if any(name not in backbone for name in _COMMON):
@@ -254,7 +254,7 @@ def _rename(name: str) -> str:
 
 
 def _fold_layer_scale(state: dict[str, Tensor]) -> None:
-    """Multiplies each gamma into the linear layer whose output it scales, in place."""
+    """Multiply each gamma into the linear layer whose output it scales, in place."""
     for name in [name for name in state if re.search(r'\.ls[12]\.gamma$', name)]:
         gamma = state.pop(name)
         block, _, rest = name.rpartition('.ls')

@@ -29,7 +29,7 @@ _RENAMED = (
 
 
 def rename_heads(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with its heads under today's names; what has them already stays as it is."""
+    """Put the heads of a state dict under today's names; what has them already stays as it is."""
     return {_rename(name): tensor for name, tensor in tensors.items()}
 
 

@@ -1,7 +1,7 @@
 """ReleasedMask2FormerHead: Mask2Former as the released ViT-Adapter tests it, for its trained files.
 
-mmseg's head enlarges the masks and then makes probabilities of them; the release does it the other
-way round. Labels differ along edges.
+mmseg's head upsamples the mask logits and then applies the sigmoid; the release does it in the
+opposite order. Labels differ along edges.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ReleasedMask2FormerHead(Mask2FormerHead):
     def predict(
         self, x: tuple[Tensor, ...], batch_img_metas: list[dict[str, Any]], test_cfg: Any
     ) -> Tensor:
-        """The backbone's maps -> probabilities (B, num_classes, H, W) at the image's size."""
+        """Return probabilities (B, num_classes, H, W) at the image's size for the backbone's maps."""
         samples = [SegDataSample(metainfo=meta) for meta in batch_img_metas]
         scores, masks = self(x, samples)  # of each layer; the last one counts
         classes = scores[-1].softmax(-1)[..., :-1]  # (B, Q, num_classes)
@@ -43,7 +43,7 @@ class ReleasedMask2FormerHead(Mask2FormerHead):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """As usual, after names of mmdet 2.x were put under those of mmdet 3.x."""
+        """Load as usual, after names of mmdet 2.x were put under those of mmdet 3.x."""
         own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
         for name in own:
             del state_dict[name]

@@ -64,7 +64,8 @@ class ReleasedFamily(Family):
     }
 
     def prepare(self, model: Any) -> None:
-        """
+        """Adapt a freshly built ViT.
+
         Raises:
             ValueError: the model has prefix tokens, no learned positions or other attention.
         """
@@ -110,12 +111,12 @@ class ReleasedFamily(Family):
 def released_family(
     model_name: str, window_size: int | Sequence[int | None] | None = None
 ) -> Family:
-    """The family that computes what the releases do.
+    """Return the family that computes what the releases do.
 
     BEiT without windows is the segmentation models', which is timm's; with windows the detectors'.
 
     Raises:
-        ValueError: as `find_family`, or a model of a family that the releases do not use.
+        ValueError: As `find_family`, or if the releases do not use models of this family.
     """
     family = find_family(model_name)
     if 'distilled' in model_name:

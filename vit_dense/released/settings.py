@@ -25,17 +25,17 @@ _WINDOW = 14  # of all published detectors on plain ViTs
 
 
 def width_of(backbone: Tensors) -> int:
-    """Channels of the ViT."""
+    """Return the channels of the ViT."""
     return int(backbone['level_embed'].shape[1])
 
 
 def has_layer_scale(backbone: Tensors) -> bool:
-    """Whether the ViT has one."""
+    """Return whether the ViT has one."""
     return any(f'blocks.0.{name}' in backbone for name in ('gamma1', 'gamma_1'))
 
 
 def describe(backbone: Tensors) -> str:
-    """Size and parts of the ViT, for the user."""
+    """Return size and parts of the ViT, for the user."""
     width, grid = width_of(backbone), _grid(backbone)
     positions = f'positions {grid}x{grid}' if grid else f'windows {sorted(set(_windows(backbone)))}'
     return (
@@ -46,11 +46,11 @@ def describe(backbone: Tensors) -> str:
 
 
 def backbone_settings(method: str, backbone: Tensors, task: str | None) -> dict[str, Any]:
-    """`model.backbone` for a released adapter.
+    """Return the config of `model.backbone` for a released adapter.
 
     Args:
         method: 'ViTAdapter' or 'ViTCoMer'.
-        backbone: its tensors, as the release names them.
+        backbone: Its tensors, as the release names them.
         task: 'segmentation' or 'detection'; None leaves out what depends on it.
     """
     width = width_of(backbone)

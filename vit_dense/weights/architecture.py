@@ -78,7 +78,7 @@ def _grid(raw: Mapping[str, Tensor]) -> int:
 
 
 def _pattern(raw: Mapping[str, Tensor], family: str) -> str | None:
-    """The pattern of a timm name; None for families that are not told apart here."""
+    """Return the pattern of a timm name; None for families that are not told apart here."""
     if family == 'an EVA-02':
         return _EVA02
     if family == 'a BEiT or EVA':

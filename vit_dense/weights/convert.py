@@ -122,7 +122,7 @@ def _lost_biases(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tens
 
 
 def find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:
-    """timm's filter of the family that a model belongs to, a plain ViT or any other; None if none.
+    """Return timm's filter of the family that a model belongs to; None if it has none.
 
     Where timm wraps an encoder in a classifier, and has a filter for each, the encoder's.
     """
@@ -136,7 +136,7 @@ def find_filter(model: nn.Module) -> Callable[..., dict[str, Tensor]] | None:
 
 
 def _view(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
-    """A shallow stand-in whose patch kernel has the file's size and which has no positions.
+    """Return a shallow copy whose patch kernel has the file's size and which has no positions.
 
     With it timm's filter renames and leaves kernel and grid alone. Nothing of the model changes:
     the dictionaries that are edited are copies.
@@ -167,7 +167,7 @@ def _shallow(module: nn.Module) -> nn.Module:
 
 
 def _add_patch_bias(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """A bias of zero where mmseg's ViT, by default, projects patches without."""
+    """Add a bias of zero where mmseg's ViT, by default, projects patches without."""
     name = 'patch_embed.proj.bias'
     target = model.state_dict().get(name)
     if target is None or name in tensors:

@@ -12,7 +12,7 @@ _KINDS = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'}
 
 
 def is_google(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether these are the names of Google's JAX ViTs (AugReg, big_vision)."""
+    """Return whether these are the names of Google's JAX ViTs (AugReg, big_vision)."""
     return any(name.endswith('embedding/kernel') for name in tensors)
 
 
@@ -48,7 +48,7 @@ def from_google(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _google_rule(name: str) -> tuple[str, Callable[[Tensor], Tensor]]:
-    """The timm name of one array, and how to turn it."""
+    """Return the timm name of one array, and how to turn it."""
     exact = {
         'embedding/kernel': ('patch_embed.proj.weight', lambda t: t.permute(3, 2, 0, 1)),
         'embedding/bias': ('patch_embed.proj.bias', torch.clone),

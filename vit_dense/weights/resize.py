@@ -171,7 +171,7 @@ def _grid_of(model: nn.Module) -> tuple[int, int]:
 
 
 def _known_grids(model: nn.Module, kernel: Tensor | None) -> list[tuple[int, int]]:
-    """The grid on which timm's record says the architecture was pre-trained."""
+    """Return the grid on which, by timm's record, the architecture was pre-trained."""
     size = (getattr(model, 'pretrained_cfg', None) or {}).get('input_size')
     if size is None or kernel is None or kernel.ndim != 4:
         return []
