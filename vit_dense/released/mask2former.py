@@ -29,7 +29,7 @@ class ReleasedMask2FormerHead(Mask2FormerHead):
     def predict(
         self, x: tuple[Tensor, ...], batch_img_metas: list[dict[str, Any]], test_cfg: Any
     ) -> Tensor:
-        """Return probabilities (B, num_classes, H, W) at the image's size for the backbone's maps."""
+        """Return probabilities (B, num_classes, H, W) at the size of the image."""
         samples = [SegDataSample(metainfo=meta) for meta in batch_img_metas]
         scores, masks = self(x, samples)  # of each layer; the last one counts
         classes = scores[-1].softmax(-1)[..., :-1]  # (B, Q, num_classes)
