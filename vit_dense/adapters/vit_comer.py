@@ -56,7 +56,7 @@ class PyramidAttention(nn.Module):
 
     def attend(self, query: Tensor, feat: Tensor, geometry: PyramidGeometry) -> Tensor:
         """Pyramid tokens (B, S, C) twice -> (B, S, C), without a residual."""
-        return self.attn(self.query_norm(query), geometry.places, self.feat_norm(feat))
+        return self.attn(self.query_norm(query), geometry.pyramid_in_pyramid, self.feat_norm(feat))
 
     def feed_forward(self, pyramid: Tensor, geometry: PyramidGeometry) -> Tensor:
         """(B, S, C) -> (B, S, C), with its residual."""
