@@ -27,7 +27,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import serialization
 
-from .plain_history import restore_histories
+from .checkpoint_sanitizer import restore_histories
 
 __all__ = ['install', 'safe_load']
 
