@@ -32,6 +32,7 @@ from .families import (
 from .sync_norms import find_activations, restore_activations
 from .weights import check_source, timm_weights
 from .windows import (
+    Tile,
     WindowPartition,
     active_drop_paths,
     block_windows,
@@ -219,28 +220,48 @@ class TimmViT(nn.Module):
     def _run_block(self, tokens: Tensor, context: TokenContext, index: int) -> Tensor:
         window = self.windows[index]
         if window is None:
-            kwargs = self.family.block_kwargs(self.model, context, index, None)
-            return self._run_whole(tokens, index, kwargs)
+            return self._run_tile(tokens, context, index, None)
         windows = WindowPartition(context.grid, window, self.num_prefix_tokens)
         images = len(tokens)
         # Stochastic depth skips a block for an image, not for some of its windows.
-        keeps = [one.draw(images, tokens) for one in active_drop_paths(self.model.blocks[index])]
+        drop_masks = [x.draw(images, tokens) for x in active_drop_paths(self.model.blocks[index])]
         parts = []
         for tile, part in zip(windows.tiles, windows.split(tokens), strict=True):
-            kwargs = self.family.block_kwargs(self.model, context, index, tile)
-            per_window = [keep.repeat_interleave(len(part) // images, dim=0) for keep in keeps]
-            parts.append(self._run_whole(part, index, kwargs, *per_window))
+            per_window = [x.repeat_interleave(len(part) // images, dim=0) for x in drop_masks]
+            parts.append(self._run_tile(part, context, index, tile, *per_window))
         return windows.merge(parts)
 
-    def _run_whole(
-        self, tokens: Tensor, index: int, kwargs: dict[str, Any], *keeps: Tensor
+    def _run_tile(
+        self,
+        tokens: Tensor,
+        context: TokenContext,
+        index: int,
+        tile: Tile | None,
+        *drop_masks: Tensor,
     ) -> Tensor:
-        """One block on tokens that all see each other; `keeps` as in `run_dropping`."""
+        """Run a block on a tile's windows or (None) on all tokens; masks as in `run_dropping`."""
+        kwargs = self.family.block_kwargs(self.model, context, index, tile)
+        run = partial(self._run_recomputed, context, index, tile)
         block = self.model.blocks[index]
-        run = partial(run_dropping, block) if keeps else block
         if self.grad_checkpointing and self.training and _builds_graph(block, tokens):
-            return run_checkpointed(run, tokens, *keeps, **kwargs)
-        return run(tokens, *keeps, **kwargs)
+            return run_checkpointed(run, tokens, *drop_masks, **kwargs)
+        return run(tokens, *drop_masks, **kwargs)
+
+    def _run_recomputed(
+        self,
+        context: TokenContext,
+        index: int,
+        tile: Tile | None,
+        tokens: Tensor,
+        *drop_masks: Tensor,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Run what gradient checkpointing runs again in the backward pass."""
+        kwargs |= self.family.recomputed_kwargs(self.model, context, index, tile)
+        block = self.model.blocks[index]
+        if drop_masks:
+            return run_dropping(block, tokens, *drop_masks, **kwargs)
+        return block(tokens, **kwargs)
 
     def to_map(self, tokens: Tensor, context: TokenContext, *, final: bool = False) -> Tensor:
         """Patch tokens as a map (B, C, h, w); `final` applies the final norm, where it is kept."""

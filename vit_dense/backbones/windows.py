@@ -161,11 +161,11 @@ class ImageDropPath(DropPath):
 
     Attributes:
         uses: calls in one forward of the block; 2 where attention and MLP share the module.
-        keeps: (B * windows, 1, 1) factors for the next calls; with none, drawn per sample.
+        drop_masks: (B * windows, 1, 1) factors for the next calls; with none, drawn per sample.
     """
 
     uses: int = 1
-    keeps: list[Tensor]
+    drop_masks: list[Tensor]
 
     def draw(self, images: int, like: Tensor) -> Tensor:
         """Factors (images, 1, 1) of the type of `like`, as timm's `drop_path` draws them."""
@@ -174,9 +174,9 @@ class ImageDropPath(DropPath):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ...) -> (N, ...)."""
-        if not self.keeps or not self.training:
+        if not self.drop_masks or not self.training:
             return super().forward(x)
-        return x * self.keeps.pop(0).view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+        return x * self.drop_masks.pop(0).view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
 
 
 def own_drop_paths(block: nn.Module) -> None:
@@ -184,7 +184,7 @@ def own_drop_paths(block: nn.Module) -> None:
     paths: list[Any] = [module for module in block.modules() if type(module) is DropPath]
     for path in paths:
         path.__class__ = ImageDropPath
-        path.keeps = []
+        path.drop_masks = []
 
 
 def active_drop_paths(block: nn.Module) -> list[ImageDropPath]:
@@ -197,16 +197,16 @@ def active_drop_paths(block: nn.Module) -> list[ImageDropPath]:
     ]
 
 
-def run_dropping(block: nn.Module, tokens: Tensor, *keeps: Tensor, **kwargs: Any) -> Tensor:
-    """Runs `block` with the factors `keeps`, one for each of its `active_drop_paths`.
+def run_dropping(block: nn.Module, tokens: Tensor, *drop_masks: Tensor, **kwargs: Any) -> Tensor:
+    """Runs `block` with the factors `drop_masks`, one for each of its `active_drop_paths`.
 
     A function of its arguments alone, so that recomputing it for gradients drops the same.
     """
     paths = active_drop_paths(block)
-    for path, keep in zip(paths, keeps, strict=True):
-        path.keeps.append(keep)
+    for path, mask in zip(paths, drop_masks, strict=True):
+        path.drop_masks.append(mask)
     try:
         return block(tokens, **kwargs)
     finally:  # torch leaves a recomputed block by an exception, as soon as it has what it needs
         for path in paths:
-            path.keeps.clear()
+            path.drop_masks.clear()

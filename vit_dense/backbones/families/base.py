@@ -60,7 +60,20 @@ class Family:
     def block_kwargs(
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
-        """Keyword arguments of block `index`, in a tile's windows or (None) over the whole grid."""
+        """Return keyword arguments of block `index`, on a tile's windows or (None) the whole grid.
+
+        With gradient checkpointing they are kept until the backward pass.
+        """
+        return {}
+
+    def recomputed_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
+        """Return further keyword arguments, which gradient checkpointing computes again.
+
+        For large tensors that only one block uses. It must not write anything to `context.cache`
+        that has a gradient.
+        """
         return {}
 
 

@@ -51,17 +51,22 @@ class BeitFamily(Family):
     def block_kwargs(
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
-        bias = None
-        if model.rel_pos_bias is not None:  # shared by all blocks
-            key = ('shared bias', tile and tile.shape)
-            if key not in context.cache:
-                context.cache[key] = self._bias(model, model.rel_pos_bias, tile, context)
-            bias = context.cache[key]
+        if model.rel_pos_bias is None:
+            return {'shared_rel_pos_bias': None}
+        key = ('shared bias', tile and tile.shape)
+        if key not in context.cache:
+            context.cache[key] = self._bias(model, model.rel_pos_bias, tile, context)
+        return {'shared_rel_pos_bias': context.cache[key]}
+
+    def recomputed_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
         attn = model.blocks[index].attn
-        if attn.relative_position_bias_table is not None:
-            own = self._bias(model, attn, tile, context)[None]
-            bias = own if bias is None else own + bias
-        return {'shared_rel_pos_bias': bias}
+        if attn.relative_position_bias_table is None:
+            return {}
+        bias = self._bias(model, attn, tile, context)[None]
+        shared = self.block_kwargs(model, context, index, tile)['shared_rel_pos_bias']
+        return {'shared_rel_pos_bias': bias if shared is None else bias + shared}
 
     @staticmethod
     def _bias(model: Any, owner: Any, tile: Tile | None, context: TokenContext) -> Tensor:
@@ -108,11 +113,18 @@ class RelPosFamily(Family):
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
         if model.shared_rel_pos is None:
-            return {'shared_rel_pos': self._bias(model.blocks[index].attn.rel_pos, tile, context)}
+            return {}
         key = ('shared bias', tile and tile.shape)
         if key not in context.cache:
             context.cache[key] = self._bias(model.shared_rel_pos, tile, context)
         return {'shared_rel_pos': context.cache[key]}
+
+    def recomputed_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
+        if model.shared_rel_pos is not None:
+            return {}
+        return {'shared_rel_pos': self._bias(model.blocks[index].attn.rel_pos, tile, context)}
 
     @staticmethod
     def _bias(owner: Any, tile: Tile | None, context: TokenContext) -> Tensor:
