@@ -249,6 +249,9 @@ def test_trains_under_ddp(adapter, vit):
 
 @every_adapter
 @pytest.mark.usefixtures('_process_group')
+@pytest.mark.skipif(
+    torch.__version__ < (2, 7), reason='fully_shard of torch 2.6 does not run on CPUs'
+)
 def test_trains_under_fsdp(adapter):
     """The blocks and the root wrapped, as ARCHITECTURE.md says: outputs and gradients stay."""
     model = with_all_parts_at_work(build(adapter)).train()

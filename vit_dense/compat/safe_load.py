@@ -170,7 +170,7 @@ def _explain(name: str, size: int, error: Exception) -> str:
 
 @contextmanager
 def _inert_globals() -> Iterator[None]:
-    """Answers mmengine's and numpy's names by inert classes, even where a user has allowed them."""
+    """Resolve mmengine's and numpy's names to inert classes, even if a user has allowed them."""
     with _LOCK:
         allowed = serialization.get_safe_globals()
         others = [item for item in allowed if _global_name(item) not in _INERT]
@@ -193,7 +193,7 @@ def _global_name(item: Any) -> str:
 
 
 class _Inert:
-    """Stands for an object of the file: keeps its arguments and its state, does nothing."""
+    """Placeholder for an object of the file, which records its arguments and its state."""
 
     args: tuple[Any, ...]
     state: Any
@@ -207,7 +207,7 @@ class _Inert:
         self.state = state
 
     def revive(self) -> Any:
-        """Returns the plain value that arguments and state describe."""
+        """Return the plain value that arguments and state describe."""
         raise NotImplementedError
 
 
@@ -250,17 +250,17 @@ class _Scalar(_Inert):
 
 
 class _Reference(_Inert):
-    """`builtins.getattr(HistoryBuffer, 'mean')`: the statistics every history has anyway."""
+    """`builtins.getattr(HistoryBuffer, 'mean')`: the statistics that every history has."""
 
     def revive(self) -> None:
-        """Nothing: the real `HistoryBuffer` brings its own."""
+        """Return None: the real `HistoryBuffer` has its own statistics."""
 
 
 def _new_array(*args: Any) -> _Array:
     return _Array()
 
 
-# All that stock mmengine's files mention beyond what torch knows. numpy renamed its core in 2.0.
+# All names in stock mmengine's files that torch does not allow. numpy renamed its core in 2.0.
 _INERT: dict[str, Callable[..., Any]] = {
     'mmengine.logging.history_buffer.HistoryBuffer': _History,
     'builtins.getattr': _Reference,
@@ -274,7 +274,7 @@ _INERT: dict[str, Callable[..., Any]] = {
 
 
 def _revive(value: Any) -> Any:
-    """Replaces inert objects by the plain values they describe, in nested containers."""
+    """Replace inert objects by the plain values they describe, in nested containers."""
     if isinstance(value, _Inert):
         return value.revive()
     if isinstance(value, dict):

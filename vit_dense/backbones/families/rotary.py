@@ -1,4 +1,4 @@
-"""EVA and its kin: rotary positions."""
+"""EVA and related models: rotary positions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Family, TokenContext
 
 
 class EvaFamily(Family):
-    """EVA, EVA-02, DINOv3, Perception Encoder: optional rotary positions, given to each block."""
+    """EVA, EVA-02, DINOv3, Perception Encoder: optional rotary positions for each block."""
 
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
@@ -47,7 +47,7 @@ def _differs_by_block(rope: Tensor) -> bool:
 
 
 def _split(rope: Tensor, tile: Tile, context: TokenContext) -> Tensor:
-    """(heads or 1, h*w, D) -> (B * windows, heads or 1, tokens of a window, D)."""
+    """Split (heads or 1, h*w, D) into (B * windows, heads or 1, tokens of a window, D)."""
     windows = tile.split(rope.unflatten(1, context.grid))  # (heads * windows, n, D)
     windows = windows.unflatten(0, (rope.shape[0], -1)).transpose(0, 1)
     return windows.repeat(context.cache['batch'], 1, 1, 1)
