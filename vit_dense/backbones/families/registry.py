@@ -85,7 +85,8 @@ def check_supported(model_name: str, module: str) -> None:
         raise ValueError(
             f'model_name={model_name!r} (timm.models.{module}) {UNSUPPORTED[module]}: it is '
             f'neither an isotropic ViT for TimmViT nor a pyramid for TimmPyramid. Choose a ViT '
-            f'such as vit_base_patch16_224 or a hierarchical model such as swin_tiny_patch4_window7_224'
+            f'such as vit_base_patch16_224 or a hierarchical model such as '
+            f'swin_tiny_patch4_window7_224'
         )
 
 
