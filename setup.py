@@ -27,9 +27,10 @@ from build_support.flatten_configs import generate  # noqa: E402
 PACKAGE = 'vit_dense'
 
 CORE = [
-    'torch>=2.4',
-    'torchvision>=0.19',
-    'timm>=1.0.31',  # earlier ones place rectangular position grids wrongly
+    'torch>=2.6',  # safe_globals by name, which reading checkpoints safely needs
+    'torchvision>=0.21',
+    # Earlier ones place rectangular position grids wrongly; private names may change in 1.1.
+    'timm>=1.0.31,<1.1',
     'mmengine>=0.10.7,<1',
     'numpy',
     'opencv-python',

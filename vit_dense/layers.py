@@ -17,11 +17,11 @@ GridSize = tuple[int, int]
 class TolerantBatchNorm2d(nn.BatchNorm2d):
     """Batch norm that also trains where a channel has a single value.
 
-    Batch statistics of one value do not exist, and PyTorch raises; UPerNet's 1x1 pooling branch
-    meets this at batch 1. Such a map is normalised with the running statistics instead, as at
-    test time. Everything else, the state dict included, is `nn.BatchNorm2d`; with several
-    processes the Runner's `sync_bn='torch'` turns it into SyncBN like any other batch norm, which
-    runs on GPUs only and tolerates a single value only where several processes bring one each.
+    A single value has no batch statistics, and PyTorch raises an error, for example in UPerNet's
+    1x1 pooling branch at batch size 1. Such a map is normalised with the running statistics
+    instead, as in evaluation. Everything else, including the state dict, is `nn.BatchNorm2d`. With
+    several processes the Runner's `sync_bn='torch'` converts it to SyncBN as any other batch norm;
+    SyncBN runs on GPUs only and accepts one value per process if there are several processes.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -40,10 +40,10 @@ NORMS: dict[str, type[nn.Module]] = {'BN': TolerantBatchNorm2d, 'LN': LayerNorm2
 
 
 def build_norm2d(name: str, channels: int) -> nn.Module:
-    """A norm over maps (B, C, H, W) that works at batch 1: 'BN' (tolerant) or 'LN' (channels).
+    """Build a norm over maps (B, C, H, W) that works at batch 1: 'BN' (tolerant) or 'LN'.
 
     Raises:
-        ValueError: another name.
+        ValueError: If `name` is another one.
     """
     if name not in NORMS:
         raise ValueError(f'norm={name!r} is not one of {sorted(NORMS)}: choose one of these')
@@ -51,25 +51,25 @@ def build_norm2d(name: str, channels: int) -> nn.Module:
 
 
 def tokens_to_map(tokens: Tensor, grid: GridSize) -> Tensor:
-    """(B, h*w, C) tokens -> (B, C, h, w), a view in channels-last memory."""
+    """Reshape (B, h*w, C) tokens to (B, C, h, w), a view in channels-last memory."""
     return tokens.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, C, h, w)
 
 
 def map_to_tokens(x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h*w, C) tokens; no copy for channels-last memory."""
+    """Reshape (B, C, h, w) to (B, h*w, C) tokens, without a copy for channels-last memory."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h*w, C)
 
 
 def resample_map(x: Tensor, *, stride: int, new_stride: int, size: GridSize) -> Tensor:
-    """Bilinearly resamples a map to another stride, pixel-exact.
+    """Resample a map bilinearly to another stride, exact to the pixel.
 
-    Both grids start at the image's upper left corner, so cell i of the new map has its centre at
+    Both grids start at the image's upper left corner, so the centre of cell i of the new map is at
     pixel (i + 0.5) * new_stride, wherever the maps end. Cells beyond the old map repeat its edge.
 
     Args:
         x: (B, C, h, w).
-        stride: pixels per cell of `x`.
-        new_stride: pixels per cell of the result.
+        stride: Pixels per cell of `x`.
+        new_stride: Pixels per cell of the result.
         size: (h, w) of the result.
     """
     if stride == new_stride:
@@ -89,7 +89,7 @@ def resample_map(x: Tensor, *, stride: int, new_stride: int, size: GridSize) -> 
 
 
 def crop_map(x: Tensor, size: GridSize) -> Tensor:
-    """The upper left (h, w) of a map (B, C, >= h, >= w)."""
+    """Crop a map (B, C, >= h, >= w) to its upper left (h, w)."""
     return x if tuple(x.shape[-2:]) == tuple(size) else x[..., : size[0], : size[1]]
 
 
@@ -107,7 +107,8 @@ class ConvFFN(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, tokens: Tensor, shapes: Sequence[GridSize]) -> Tensor:
-        """
+        """Run the layer on all levels.
+
         Args:
             tokens: (B, sum of h*w, C), the levels one after the other.
             shapes: (h, w) of each level.

@@ -126,9 +126,9 @@ def test_samples_in_float32_under_autocast(adapter, monkeypatch):
     module = sys.modules['vit_dense.ops.ms_deform_attn']
     op, seen = module.ms_deform_attn, []
 
-    def spy(value, shapes, locations, weights):
+    def spy(value, shapes, locations, weights, **kwargs):
         seen.append((locations.dtype, weights.dtype))
-        return op(value, shapes, locations, weights)
+        return op(value, shapes, locations, weights, **kwargs)
 
     monkeypatch.setattr(module, 'ms_deform_attn', spy)
     model = with_all_parts_at_work(build(adapter)).train()
@@ -139,6 +139,32 @@ def test_samples_in_float32_under_autocast(adapter, monkeypatch):
     assert len(seen) == sum(isinstance(m, module.MSDeformAttn) for m in model.modules())
     assert all(x.isfinite().all() for x in out)
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_adapter
+@pytest.mark.parametrize('patch', [8, 14, 16])
+def test_accelerators_compute_what_cpus_do(adapter, patch, monkeypatch):
+    """The code of accelerators for deformable attention, with its gradients, in whole adapters."""
+    vit = {'model_kwargs': {'patch_size': patch}, 'window_size': 3}
+    model = with_all_parts_at_work(build(adapter, vit=vit)).double().train()
+    image = torch.randn(2, 3, 70, 101, dtype=torch.float64)
+    probes = None
+    results = []
+    for on_cpu in (True, False):
+        if not on_cpu:
+            module = sys.modules['vit_dense.ops.ms_deform_attn']
+            broadcast = module.SamplingGrid._locations_by_broadcast
+            monkeypatch.setattr(module.SamplingGrid, 'locations', broadcast)
+            monkeypatch.setattr(module, '_by_embedding_bag', module._by_grid_sample)
+            monkeypatch.setattr(module, '_softmax', lambda x: x.softmax(-1))
+        maps = model(image)
+        probes = probes or [torch.randn_like(x) for x in maps]
+        loss = sum((x * probe).sum() for x, probe in zip(maps, probes, strict=True))
+        results.append((maps, torch.autograd.grad(loss, list(model.parameters()))))
+    (maps, gradients), (other_maps, other_gradients) = results
+    torch.testing.assert_close(other_maps, maps, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(other_gradients, gradients, rtol=1e-7, atol=1e-7)
+    assert all(x.any() for x in gradients)
 
 
 @every_adapter
@@ -223,6 +249,9 @@ def test_trains_under_ddp(adapter, vit):
 
 @every_adapter
 @pytest.mark.usefixtures('_process_group')
+@pytest.mark.skipif(
+    torch.__version__ < (2, 7), reason='fully_shard of torch 2.6 does not run on CPUs'
+)
 def test_trains_under_fsdp(adapter):
     """The blocks and the root wrapped, as ARCHITECTURE.md says: outputs and gradients stay."""
     model = with_all_parts_at_work(build(adapter)).train()

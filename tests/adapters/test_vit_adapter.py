@@ -15,7 +15,7 @@ def build(**kwargs):
 
 def places(grid):
     """(Lq, levels, 2): where queries without an offset look."""
-    offsets = torch.zeros(1, len(grid.centres), 1, len(grid.shapes), 1, 2)
+    offsets = torch.zeros(1, len(grid.reference_points), 1, len(grid.shapes), 1, 2)
     return grid.locations(offsets)[0, :, 0, :, 0]
 
 

@@ -23,7 +23,7 @@ def test_pyramid_points_at_the_same_pixels():
     shapes = [(7, 9), (4, 5), (2, 3)]
     geometry = PyramidGeometry((4, 5), 14, shapes, STRIDES, CPU)
     offsets = torch.zeros(1, 63 + 20 + 6, 1, 3, 1, 2)
-    places = geometry.places.locations(offsets)[0, :, 0, :, 0]
+    places = geometry.pyramid_in_pyramid.locations(offsets)[0, :, 0, :, 0]
     for token, pixel in ((1 * 9 + 2, (20, 12)), (63 + 1, (24, 8)), (63 + 20 + 5, (80, 48))):
         point = places[token].tolist()
         for (h, w), stride, (x, y) in zip(shapes, STRIDES, point, strict=True):

@@ -1,15 +1,16 @@
-"""DDP finds no unused parameter, however much of the ViT rests.
+"""DDP finds no unused parameter, however much of the ViT is frozen, and averages gradients.
 
-It complains at the second step; a process group of one process is enough to see it.
+It complains of unused parameters at the second step; a group of one process is enough to see it.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.registry import MODELS
-from torch import distributed, nn
+from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import vit_dense  # noqa: F401 - registers
@@ -69,3 +70,54 @@ def test_an_unused_parameter_would_be_seen() -> None:
     backbone.idle = nn.Parameter(torch.zeros(3))
     with pytest.raises(RuntimeError, match='Expected to have finished reduction'):
         two_steps(backbone)
+
+
+# Without statistics over the batch, which the processes do not share on CPUs.
+NORMS = {'SimpleFeaturePyramid': 'LN', 'ViTAdapter': 'LN', 'ViTCoMer': 'LN'}
+
+
+def build_seeded(adapter: str) -> nn.Module:
+    torch.manual_seed(0)
+    vit = {'type': 'TimmViT', 'model_name': 'test_vit', 'window_size': 3}
+    norm = {'norm': NORMS[adapter]} if adapter in NORMS else {}
+    model = Whole(MODELS.build({'type': adapter, 'vit': vit, **ADAPTERS[adapter], **norm}))
+    for parameter in model.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return model.train()
+
+
+def joint_batch() -> torch.Tensor:
+    return torch.randn(4, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+def train_half(rank: int, folder: str) -> None:
+    """One of two processes: two steps' gradients of its half of the batch."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
+    )
+    found = {}
+    for adapter in ADAPTERS:
+        model = DistributedDataParallel(build_seeded(adapter))
+        for _ in range(2):
+            model(joint_batch().chunk(2)[rank]).backward()
+        found[adapter] = {name: p.grad for name, p in model.module.named_parameters()}
+    torch.save(found, f'{folder}/{rank}.pth')
+    distributed.destroy_process_group()
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
+    multiprocessing.spawn(train_half, args=(str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    for adapter in ADAPTERS:
+        model = build_seeded(adapter)
+        for _ in range(2):
+            model(joint_batch()).backward()
+        for name, parameter in model.named_parameters():
+            assert torch.equal(first[adapter][name], second[adapter][name]), name
+            assert parameter.grad is not None, name
+            assert parameter.grad.any(), name
+            torch.testing.assert_close(
+                first[adapter][name], parameter.grad, rtol=1e-3, atol=1e-6, msg=name
+            )

@@ -24,7 +24,7 @@ def test_drop_path_skips_a_block_for_whole_images():
     assert (patches.all(1) | ~patches.any(1)).all()
     # Attention and MLP are both dropped for a quarter of the images.
     assert 1 <= int((~patches.any(1)).sum()) <= 16
-    assert not any(path.keeps for path in active_drop_paths(vit.model.blocks[3]))
+    assert not any(path.drop_masks for path in active_drop_paths(vit.model.blocks[3]))
 
 
 @pytest.mark.parametrize('name', ['cait_xxs24_224', 'convit_tiny', 'gemma4_vit_167m', 'test_vit'])
@@ -59,9 +59,9 @@ def test_drop_path_does_as_it_is_told():
     tokens = torch.randn(2, 5, vit.embed_dim)
     paths = active_drop_paths(block.train())
     assert [path.drop_prob for path in paths] == pytest.approx([0.5, 0.5])
-    keeps = [torch.ones(2, 1, 1)] * 2
+    drop_masks = [torch.ones(2, 1, 1)] * 2
     expected = block.eval()(tokens)
-    torch.testing.assert_close(run_dropping(block.train(), tokens, *keeps), expected)
+    torch.testing.assert_close(run_dropping(block.train(), tokens, *drop_masks), expected)
     torch.manual_seed(0)
     drawn = paths[0].draw(1000, tokens)
     assert set(drawn.flatten().tolist()) == {0.0, 2.0}

@@ -150,7 +150,7 @@ def test_windowed_block_equals_masked_attention(name):
     same[prefix:, prefix:] = window[:, None] == window[None]
     with torch.no_grad():
         out = vit.run_blocks(tokens, context, 0, 1)
-        kwargs = vit.family.block_kwargs(vit.model, context, 0, None)
+        kwargs = first_block_kwargs(vit, context)
         expected = vit.model.blocks[0](tokens, attn_mask=same[None, None], **kwargs)
     torch.testing.assert_close(out[:, prefix:], expected[:, prefix:], rtol=1e-4, atol=1e-5)
 
@@ -182,9 +182,14 @@ def test_windows_at_the_edge_equal_padded_and_masked_ones(name, grid):
     torch.testing.assert_close(out[:, :prefix], sum(prefixes) / len(prefixes), rtol=1e-4, atol=1e-5)
 
 
+def first_block_kwargs(vit, context):
+    given = vit.model, context, 0, None
+    return vit.family.block_kwargs(*given) | vit.family.recomputed_kwargs(*given)
+
+
 def _whole_window(vit, context, place, edge):
     """What the first block needs for one window, cut out of the whole grid's or window's."""
-    kwargs = vit.family.block_kwargs(vit.model, context, 0, None)
+    kwargs = first_block_kwargs(vit, context)
     inside = place.flatten()
     if 'offsets' in kwargs:
         return {'offsets': kwargs['offsets'][:, inside[:, None], inside]}
@@ -194,7 +199,7 @@ def _whole_window(vit, context, place, edge):
     key = next((k for k in kwargs if k.startswith('shared_rel_pos')), None)
     if key is None:
         return kwargs
-    bias = vit.family.block_kwargs(vit.model, TokenContext((edge, edge)), 0, None)[key]
+    bias = first_block_kwargs(vit, TokenContext((edge, edge)))[key]
     rows, columns = (torch.arange(size) for size in place.shape)
     prefix = torch.arange(vit.num_prefix_tokens)
     inside = torch.cat((prefix, len(prefix) + (rows[:, None] * edge + columns).flatten()))
@@ -223,7 +228,7 @@ def test_checkpointing_changes_no_gradient(drop_path_rate):
         gradients.append({n: p.grad for n, p in vit.named_parameters()})
         paths = [m for m in vit.modules() if isinstance(m, ImageDropPath)]
         assert len(paths) == (10 if drop_path_rate else 0), 'all blocks but the first'
-        assert not any(path.keeps for path in paths), 'recomputation leaves nothing behind'
+        assert not any(path.drop_masks for path in paths), 'recomputation leaves nothing behind'
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
@@ -338,12 +343,12 @@ def test_checkpointing_spares_frozen_blocks_only(monkeypatch):
     module = sys.modules['vit_dense.backbones.timm_vit']
     run = module.run_checkpointed
     monkeypatch.setattr(
-        module, 'run_checkpointed', lambda f, *a, **k: (seen.append(f), run(f, *a, **k))[1]
+        module, 'run_checkpointed', lambda f, *a, **k: (seen.append(f.args[1]), run(f, *a, **k))[1]
     )
     vit = TimmViT('test_vit', frozen_stages=2, grad_checkpointing=True).train()
     tokens, context = vit.embed(torch.randn(1, 3, 64, 64))
     vit.run_blocks(tokens, context, 0, 6)
-    assert seen == list(vit.model.blocks[2:])
+    assert seen == [2, 3, 4, 5]
 
 
 def test_a_plain_vit_is_no_backbone():

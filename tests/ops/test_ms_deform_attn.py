@@ -12,7 +12,8 @@ from vit_dense.ops import MSDeformAttn, SamplingGrid, ms_deform_attn
 from vit_dense.ops import ms_deform_attn as package_function
 from vit_dense.ops.ms_deform_attn import _by_embedding_bag, _by_grid_sample, _softmax
 from vit_dense.ops.native import native_ms_deform_attn
-from vit_dense.ops.row_sums import weighted_row_sums
+from vit_dense.ops.sampling_grid import LevelSizes
+from vit_dense.ops.weighted_gather import weighted_gather
 
 SHAPES = [(5, 7), (3, 4), (2, 1)]
 
@@ -88,14 +89,14 @@ def test_row_numbers_beyond_32_bits(monkeypatch):
 
 
 @pytest.mark.parametrize('needed', [[0], [1], [0, 1]])
-def test_row_sums_have_the_gradients_asked_for(needed):
+def test_weighted_gather_has_the_gradients_asked_for(needed):
     """Against indexing; some rows are taken often, some never."""
     rows = torch.randint(0, 4, (5, 6)) * 2
     values = torch.randn(9, 3).double(), torch.randn(5, 6).double()
     for i in needed:
         values[i].requires_grad_()
     table, weights = values
-    out = weighted_row_sums(table, rows.int(), weights)
+    out = weighted_gather(table, rows.int(), weights)
     expected = (table[rows] * weights[..., None]).sum(1)
     torch.testing.assert_close(out, expected)
     probe = torch.randn_like(out)
@@ -139,7 +140,7 @@ def test_half_precision_samples_in_float32():
 def test_layer_samples_in_float32_under_autocast(monkeypatch):
     seen = {}
 
-    def spy(value, shapes, locations, weights):
+    def spy(value, shapes, locations, weights, *, grid):
         seen.update(locations=locations.dtype, weights=weights.dtype)
         return ms_deform_attn(value, shapes, locations, weights)
 
@@ -150,6 +151,50 @@ def test_layer_samples_in_float32_under_autocast(monkeypatch):
         out = layer(torch.randn(1, 4, 12), grid, torch.randn(1, 6, 12))
     assert seen == {'locations': torch.float32, 'weights': torch.float32}
     assert out.isfinite().all()
+
+
+BACKENDS = [_by_embedding_bag, _by_grid_sample]
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_gradients_of_the_layer_in_float64(monkeypatch, backend):
+    """Against finite differences, which float32 anywhere in the layer would spoil."""
+    for other in BACKENDS:
+        monkeypatch.setattr(sys.modules['vit_dense.ops.ms_deform_attn'], other.__name__, backend)
+    torch.manual_seed(0)
+    layer = MSDeformAttn(6, 2, num_levels=2, num_points=2).double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    names = [name for name, _ in layer.named_parameters()]
+    shapes, strides = [(3, 4), (2, 2)], [8, 16]
+    grid = SamplingGrid.of(torch.rand(3, 2, dtype=torch.float64) * 24, shapes, strides)
+    query, feat = torch.randn(2, 3, 6).double(), torch.randn(2, 16, 6).double()
+
+    def run(query, feat, *parameters):
+        own = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(layer, own, (query, grid, feat))
+
+    inputs = [query.requires_grad_(), feat.requires_grad_(), *layer.parameters()]
+    assert run(*inputs).dtype == torch.float64
+    assert torch.autograd.gradcheck(run, inputs)
+
+
+def test_sizes_are_copied_once_for_all_layers_of_a_grid(monkeypatch):
+    module = sys.modules['vit_dense.ops.ms_deform_attn']
+    shapes = [(2, 3), (1, 2)]
+    seen = []
+
+    def native(value, levels, locations, weights):
+        seen.append(levels)
+        return _by_embedding_bag(value, shapes, locations, weights)
+
+    monkeypatch.setattr(module, '_native_op', lambda value: native)
+    grid = SamplingGrid.of(torch.rand(4, 2) * 8, shapes, [8, 16])
+    query, feat = torch.randn(1, 4, 12), torch.randn(1, 8, 12)
+    for _ in range(2):
+        MSDeformAttn(12, 3, num_levels=2)(query, grid, feat)
+    assert seen[0] is seen[1]
+    assert (seen[0].sizes.tolist(), seen[0].starts.tolist()) == ([[2, 3], [1, 2]], [0, 6])
 
 
 def test_layer_starts_with_rays_of_growing_distance():
@@ -175,7 +220,7 @@ def test_layer_moves_one_token_per_unit_of_offset():
     torch.testing.assert_close(out[0, 0], feat[0, 1])
 
 
-@pytest.mark.parametrize('way', ['locations', '_broadcast', '_apart'])
+@pytest.mark.parametrize('way', ['locations', '_locations_by_broadcast', '_locations_by_axis'])
 def test_locations_by_hand(way):
     """Pixel (20, 12) in 3x5 cells of 8 px and 2x3 of 16 px; offsets count in cells."""
     grid = SamplingGrid.of(torch.tensor([[20.0, 12.0]]), [(3, 5), (2, 3)], [8, 16])
@@ -230,7 +275,7 @@ def test_native_op_gets_mmcv_arguments(monkeypatch):
     native = native_ms_deform_attn()
     assert native is not None
     value, locations, weights = (x.detach() for x in random_inputs())
-    native(value, SHAPES, locations, weights)
+    native(value, LevelSizes.of(SHAPES, value.device), locations, weights)
     assert calls == [([[5, 7], [3, 4], [2, 1]], [0, 35, 47], 2)]
 
 

@@ -1,4 +1,4 @@
-"""Where the ViT's tokens and the pyramid's lie relative to each other."""
+"""Positions of the ViT's and the pyramid's tokens relative to each other."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..ops import SamplingGrid
 class TokenGeometry:
     """Reference points of the deformable attention between ViT and pyramid, in both directions.
 
-    All grids start at the image's upper left corner, with cells of `stride` pixels. Centres are in
-    pixels, so that patches of any size and maps whose sizes were rounded up meet at the same ones.
+    All grids start at the image's upper left corner, with cells of `stride` pixels. Positions are
+    in pixels, so that they agree for patches of any size and for maps with rounded-up sizes.
 
     Attributes:
         pyramid_shapes: (h, w) of the pyramid's levels.
-        vit_in_pyramid: the ViT tokens' (h*w) places in each level.
-        pyramid_in_vit: the pyramid tokens' (S) places in the ViT's grid.
+        vit_in_pyramid: Reference points of the ViT's tokens (h*w) in each level.
+        pyramid_in_vit: Reference points of the pyramid's tokens (S) in the ViT's grid.
     """
 
     def __init__(
@@ -32,21 +32,21 @@ class TokenGeometry:
         device: torch.device,
     ) -> None:
         self.pyramid_shapes = list(pyramid_shapes)
-        patches = _centres([vit_shape], [patch_size], device)
-        cells = _centres(pyramid_shapes, pyramid_strides, device)
+        patches = _reference_points([vit_shape], [patch_size], device)
+        cells = _reference_points(pyramid_shapes, pyramid_strides, device)
         self.vit_in_pyramid = SamplingGrid.of(patches, self.pyramid_shapes, pyramid_strides)
         self.pyramid_in_vit = SamplingGrid.of(cells, [vit_shape], [patch_size])
 
 
 class PyramidGeometry:
-    """Reference points of the pyramid's tokens among themselves, and the grids of both branches.
+    """Reference points of the pyramid's tokens in the pyramid, and the grids of both branches.
 
     Attributes:
         vit_shape: (h, w) of the ViT's tokens, with cells of `patch_size` pixels.
-        patch_size: in pixels.
+        patch_size: Edge of a patch, in pixels.
         shapes: (h, w) of the pyramid's levels.
-        strides: their cells, in pixels.
-        places: the pyramid tokens' (S) places in each level.
+        strides: Edges of the levels' cells, in pixels.
+        pyramid_in_pyramid: Reference points of the pyramid's tokens (S) in each level.
     """
 
     def __init__(
@@ -61,17 +61,19 @@ class PyramidGeometry:
         self.patch_size = patch_size
         self.shapes = list(pyramid_shapes)
         self.strides = tuple(pyramid_strides)
-        centres = _centres(pyramid_shapes, pyramid_strides, device)
-        self.places = SamplingGrid.of(centres, self.shapes, pyramid_strides)
+        cells = _reference_points(pyramid_shapes, pyramid_strides, device)
+        self.pyramid_in_pyramid = SamplingGrid.of(cells, self.shapes, pyramid_strides)
 
 
-def _centres(shapes: Sequence[GridSize], strides: Sequence[int], device: torch.device) -> Tensor:
-    """(sum of h*w, 2), the centres (x, y) of the grids' cells, in pixels."""
-    centres = []
+def _reference_points(
+    shapes: Sequence[GridSize], strides: Sequence[int], device: torch.device
+) -> Tensor:
+    """Return the centres (x, y) of the grids' cells in pixels, (sum of h*w, 2)."""
+    points = []
     for shape, stride in zip(shapes, strides, strict=True):
         y, x = (
             (torch.arange(cells, device=device, dtype=torch.float32) + 0.5) * stride
             for cells in shape
         )
-        centres.append(torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))), dim=-1))
-    return torch.cat(centres)
+        points.append(torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))), dim=-1))
+    return torch.cat(points)

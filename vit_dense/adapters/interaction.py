@@ -1,7 +1,7 @@
-"""What ViTAdapter and ViTCoMer share: a pyramid of tokens that exchanges with the ViT by stages.
+"""Common base of ViTAdapter and ViTCoMer: a token pyramid that interacts with the ViT in stages.
 
 The spatial prior makes tokens at strides 8, 16 and 32. The ViT's blocks run in stages, by default
-four; before and after each the two branches exchange, how is the subclass's matter. At the end the
+four; before and after each stage the two branches interact as the subclass defines. At the end the
 pyramid and the ViT's maps are added and normalised.
 """
 
@@ -35,33 +35,35 @@ from .spatial_prior import SpatialPrior
 LAYER_NORM_EPS = 1e-6
 PYRAMID_STRIDES = STRIDES[1:]
 
-# Calls a function with its arguments; may recompute it in the backward pass.
-Runner = Callable[..., Tensor]
+# Calls a function with its arguments and may recompute it in the backward pass.
+RunFunction = Callable[..., Tensor]
 
 
 class Interaction(nn.Module, ABC):
-    """One stage's exchange between patch tokens (B, h*w, C) and pyramid tokens (B, S, C).
+    """Interaction of patch tokens (B, h*w, C) and pyramid tokens (B, S, C) in one stage.
 
-    `run(function, *args)` stands for `function(*args)` and saves memory where the user asks for
-    it. What it calls may run twice: layers that keep statistics are called without it.
+    `run(function, *args)` computes `function(*args)`, with gradient checkpointing if the user asks
+    for it. The function may then run twice: layers that keep statistics are called without it.
     """
 
     @abstractmethod
     def before_blocks(
-        self, patches: Tensor, pyramid: Tensor, geometry: Any, run: Runner
+        self, patches: Tensor, pyramid: Tensor, geometry: Any, run: RunFunction
     ) -> tuple[Tensor, Tensor]:
-        """Patch and pyramid tokens as they go into the stage's blocks."""
+        """Return the patch and pyramid tokens before the blocks of the stage."""
 
     @abstractmethod
-    def after_blocks(self, pyramid: Tensor, patches: Tensor, geometry: Any, run: Runner) -> Tensor:
-        """Pyramid tokens, with what the blocks made of the patch tokens."""
+    def after_blocks(
+        self, pyramid: Tensor, patches: Tensor, geometry: Any, run: RunFunction
+    ) -> Tensor:
+        """Return the pyramid tokens after the blocks of the stage."""
 
 
 class InteractionAdapter(MultiScaleAdapter, ABC):
-    """A ViT and a pyramid of tokens in stages.
+    """A ViT and a token pyramid that interact in stages.
 
-    Subclasses call `_build` in their `__init__` and say what their interactions need to know of
-    positions in `_geometry`.
+    Subclasses call `_build` in their `__init__` and return the positions that their interactions
+    need in `_geometry`.
     """
 
     def __init__(
@@ -74,14 +76,14 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     ) -> None:
         """
         Args:
-            vit: a `TimmViT` or its config.
-            interaction_indexes: first and last block of each stage, all blocks in order; None
-                cuts the depth in four parts.
+            vit: A `TimmViT` or its config.
+            interaction_indexes: First and last block of each stage, all blocks in order; None
+                divides the depth into four parts.
             vit_feature_source: 'stages', 'last' or 'none'; see the subclasses.
-            init_cfg: mmengine's.
+            init_cfg: As in mmengine.
 
         Raises:
-            ValueError: an argument out of its range; the message names the allowed values.
+            ValueError: If an argument is out of range.
         """
         super().__init__(vit, init_cfg)
         if self.vit.final_norm:
@@ -112,9 +114,9 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         cffn_ratio: float | None,
         norm: str,
     ) -> None:
-        """Makes the layers around the interactions, one for each stage, and initialises all.
+        """Add the interactions, one per stage, and the layers around them; initialise all.
 
-        `cffn_ratio` is None where there are no FFNs.
+        `cffn_ratio` is None if there are no FFNs.
         """
         dim = self.vit.embed_dim
         if conv_inplane < 1 or (cffn_ratio is not None and int(dim * cffn_ratio) < 1):
@@ -134,7 +136,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialises what is the adapter's own as the releases do; the ViT is not touched."""
+        """Initialise the adapter's own layers as in the releases, and not the ViT."""
         nn.init.normal_(self.level_embed)
         for part in (self.spm, self.interactions, self.up):
             for module in part.modules():
@@ -176,13 +178,13 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     def _geometry(
         self, vit_shape: GridSize, pyramid_shapes: list[GridSize], device: torch.device
     ) -> Any:
-        """What the interactions get as `geometry`, made once per forward."""
+        """Return the `geometry` of the interactions; called once per forward."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, in_chans, H, W) -> four maps (B, C, H/4 .. H/32), sizes rounded up.
+        """Compute four maps (B, C, H/4 .. H/32), sizes rounded up, of (B, in_chans, H, W).
 
         Raises:
-            ValueError: wrong number of channels, or an edge below 32 px.
+            ValueError: If the image has another number of channels, or an edge below 32 px.
         """
         self.check_image(image)
         c1, *levels = self.spm(image)
@@ -193,7 +195,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         shapes = [(x.shape[-2], x.shape[-1]) for x in levels]
         geometry = self._geometry(context.grid, shapes, image.device)
         vit_maps = []
-        interactions = cast(Iterable[Interaction], self.interactions)
+        interactions = cast('Iterable[Interaction]', self.interactions)
         for interaction, (start, stop) in zip(interactions, self.stages, strict=True):
             tokens, pyramid = self._before_blocks(interaction, tokens, pyramid, geometry)
             tokens = self.vit.run_blocks(tokens, context, start, stop)
@@ -205,14 +207,14 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     def _before_blocks(
         self, interaction: Interaction, tokens: Tensor, pyramid: Tensor, geometry: Any
     ) -> tuple[Tensor, Tensor]:
-        """Runs an interaction's first half on the patch tokens; prefix tokens pass by."""
+        """Run an interaction's first half on the patch tokens, without the prefix tokens."""
         prefix, patches = tokens.tensor_split([self.vit.num_prefix_tokens], dim=1)
         patches, pyramid = interaction.before_blocks(patches, pyramid, geometry, self._checkpointed)
         tokens = torch.cat((prefix, patches), dim=1) if prefix.shape[1] else patches
         return tokens, pyramid
 
     def _checkpointed(self, function: Any, *args: Any) -> Tensor:
-        """Recomputes in the backward pass where the ViT does."""
+        """Call a function, with gradient checkpointing if the ViT uses it."""
         if self.vit.grad_checkpointing and self.training:
             return run_checkpointed(function, *args)
         return function(*args)
@@ -220,7 +222,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     def _merge(
         self, c1: Tensor, pyramid: Tensor, shapes: list[GridSize], vit_maps: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        """Pyramid tokens, stem map and ViT maps -> the four outputs."""
+        """Merge pyramid tokens, stem map and ViT maps into the four outputs."""
         c2, c3, c4 = tokens_to_maps(pyramid, shapes)
         size = (c1.shape[-2], c1.shape[-1])
         maps = [c1 + crop_map(self.up(c2), size), c2, c3, c4]
@@ -244,13 +246,13 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
 
 
 def tokens_to_maps(tokens: Tensor, shapes: Sequence[GridSize]) -> list[Tensor]:
-    """(B, sum of h*w, C), the levels one after the other -> maps (B, C, h, w), views."""
+    """Split (B, sum of h*w, C) tokens into the levels' maps (B, C, h, w), which are views."""
     levels = tokens.split([h * w for h, w in shapes], dim=1)
     return [tokens_to_map(level, shape) for level, shape in zip(levels, shapes, strict=True)]
 
 
 def _check_stages(indexes: Sequence[tuple[int, int]] | None, depth: int) -> list[tuple[int, int]]:
-    """(start, stop) of each stage's blocks."""
+    """Return (start, stop) of each stage's blocks."""
     if indexes is None:
         count = len(STRIDES)
         if depth < count:

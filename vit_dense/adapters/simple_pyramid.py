@@ -1,7 +1,8 @@
-"""SimpleFeaturePyramid: four maps from the ViT's last one alone.
+"""SimpleFeaturePyramid: four maps from the ViT's last map alone.
 
-Source: ViTDet (Li et al. 2022), section 3 and figure 2a. The ViT stays as it is, its last map is
-up- and downsampled. Against the paper: patches other than 16 px are resampled to stride 16 first.
+Source: ViTDet (Li et al. 2022), section 3 and figure 2a. The ViT is unchanged; its last map is up-
+and downsampled. Unlike in the paper, maps of patches other than 16 px are first resampled to
+stride 16.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from .base import STRIDES, MultiScaleAdapter
 class SimpleFeaturePyramid(MultiScaleAdapter):
     """ViTDet's pyramid on a plain ViT.
 
-    Map `i` is the ViT's last map at stride 16, brought to stride 4, 8, 16 or 32 by transposed
-    convolutions or max pooling, then a 1x1 and a 3x3 convolution, each with a norm.
+    Each map is the ViT's last map at stride 16, resampled to stride 4, 8, 16 or 32 by transposed
+    convolutions or max pooling, followed by a 1x1 and a 3x3 convolution, each with a norm.
     """
 
     def __init__(
@@ -35,13 +36,13 @@ class SimpleFeaturePyramid(MultiScaleAdapter):
     ) -> None:
         """
         Args:
-            vit: a `TimmViT` or its config. `final_norm=True` there normalises the last map.
-            out_channels: channels of each map.
+            vit: A `TimmViT` or its config. `final_norm=True` there normalises the last map.
+            out_channels: Channels of each map.
             norm: 'LN' (over channels, as in the paper) or 'BN'.
-            init_cfg: mmengine's.
+            init_cfg: As in mmengine.
 
         Raises:
-            ValueError: unknown norm, or out_channels < 1.
+            ValueError: If the norm is unknown, or out_channels < 1.
         """
         super().__init__(vit, init_cfg)
         if out_channels < 1:
@@ -71,10 +72,10 @@ class SimpleFeaturePyramid(MultiScaleAdapter):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, in_chans, H, W) -> four maps (B, out_channels, H/4 .. H/32), sizes rounded up.
+        """Compute four maps (B, out_channels, H/4 .. H/32) of (B, in_chans, H, W), rounded up.
 
         Raises:
-            ValueError: wrong number of channels, or an edge below 32 px.
+            ValueError: If the image has another number of channels, or an edge below 32 px.
         """
         self.check_image(image)
         sizes = self.map_sizes(image)

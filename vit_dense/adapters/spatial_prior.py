@@ -1,7 +1,7 @@
 """The convolutional stem that ViT-Adapter and ViT-CoMer share.
 
 Source: ViT-Adapter (Chen et al. 2023), section 3.3: a ResNet-like stem and three stride-2
-convolutions see the image beside the ViT and bring in the local detail that its patches lose.
+convolutions process the image beside the ViT and add the local detail that its patches lose.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _conv(in_channels: int, out_channels: int, stride: int, norm: str) -> list[n
 
 
 class SpatialPrior(nn.Module):
-    """Image -> maps of the ViT's width at strides 4, 8, 16 and 32, sizes rounded up."""
+    """Maps of the ViT's width at strides 4, 8, 16 and 32 of an image, sizes rounded up."""
 
     def __init__(self, embed_dim: int, *, inplanes: int, in_chans: int, norm: str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class SpatialPrior(nn.Module):
         self.fc4 = nn.Conv2d(4 * inplanes, embed_dim, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, in_chans, H, W) -> four maps (B, C, H/4 .. H/32), channels-last in memory."""
+        """Compute four channels-last maps (B, C, H/4 .. H/32) of (B, in_chans, H, W)."""
         # channels-last: tokens are made of these maps, and need no copy then
         c1 = self.stem(image.contiguous(memory_format=torch.channels_last))
         c2 = self.conv2(c1)

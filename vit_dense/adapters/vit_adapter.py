@@ -1,13 +1,13 @@
-"""ViTAdapter: a convolutional branch that talks to an unchanged ViT.
+"""ViTAdapter: a convolutional branch that interacts with an unchanged ViT.
 
 Source: ViT-Adapter (Chen et al. 2023), figure 4. The spatial prior makes a pyramid of tokens at
-strides 8, 16 and 32. In four stages, an injector lets the ViT's tokens look into the pyramid
-(eq. 1), a quarter of the ViT's blocks runs, and an extractor lets the pyramid look into the ViT's
-tokens (eq. 2, 3). At the end the pyramid and the ViT's maps are added. The injectors start with a
-factor of zero, so that training starts from the pretrained ViT.
+strides 8, 16 and 32. In each of four stages, an injector lets the ViT's tokens attend to the
+pyramid (eq. 1), a quarter of the ViT's blocks runs, and an extractor lets the pyramid attend to the
+ViT's tokens (eq. 2, 3). At the end the pyramid and the ViT's maps are added. The injectors start
+with a factor of zero, so that training starts from the pretrained ViT.
 
-Against the paper: cls and register tokens stay in the ViT, any patch size works (positions are
-taken in pixels), and image sizes need not be multiples of 32.
+Unlike in the paper, cls and register tokens stay in the ViT, any patch size works (positions are in
+pixels), and image sizes need not be multiples of 32.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .interaction import (
     PYRAMID_STRIDES,
     Interaction,
     InteractionAdapter,
-    Runner,
+    RunFunction,
 )
 
 
 class Injector(nn.Module):
-    """ViT tokens query the pyramid; what they find is added, times a learned factor (eq. 1)."""
+    """Attention of the ViT's tokens to the pyramid, added with a learned factor (eq. 1)."""
 
     def __init__(self, dim: int, **attn: Any) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Injector(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(dim))
 
     def forward(self, patches: Tensor, pyramid: Tensor, geometry: TokenGeometry) -> Tensor:
-        """(B, h*w, C) patch tokens and (B, S, C) pyramid tokens -> (B, h*w, C)."""
+        """Compute patch tokens (B, h*w, C) of these and of pyramid tokens (B, S, C)."""
         found = self.attn(
             self.query_norm(patches), geometry.vit_in_pyramid, self.feat_norm(pyramid)
         )
@@ -52,7 +52,7 @@ class Injector(nn.Module):
 
 
 class Extractor(nn.Module):
-    """Pyramid tokens query the ViT's, then pass a convolutional FFN (eq. 2, 3)."""
+    """Attention of the pyramid's tokens to the ViT's, and a convolutional FFN (eq. 2, 3)."""
 
     def __init__(self, dim: int, *, ffn_ratio: float, drop_path: float, **attn: Any) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Extractor(nn.Module):
             self.drop_path = DropPath(drop_path)
 
     def forward(self, pyramid: Tensor, patches: Tensor, geometry: TokenGeometry) -> Tensor:
-        """(B, S, C) pyramid tokens and (B, h*w, C) patch tokens -> (B, S, C)."""
+        """Compute pyramid tokens (B, S, C) of these and of patch tokens (B, h*w, C)."""
         pyramid = pyramid + self.attn(
             self.query_norm(pyramid), geometry.pyramid_in_vit, self.feat_norm(patches)
         )
@@ -86,19 +86,19 @@ class InjectAndExtract(Interaction):
         self.extra_extractors = nn.ModuleList(extractors[1:])
 
     def before_blocks(
-        self, patches: Tensor, pyramid: Tensor, geometry: TokenGeometry, run: Runner
+        self, patches: Tensor, pyramid: Tensor, geometry: TokenGeometry, run: RunFunction
     ) -> tuple[Tensor, Tensor]:
-        """(B, h*w, C), (B, S, C) -> the same; the pyramid stays as it is."""
+        """Compute patch and pyramid tokens (B, h*w, C), (B, S, C) before the blocks."""
         return run(self.injector, patches, pyramid, geometry), pyramid
 
     def after_blocks(
-        self, pyramid: Tensor, patches: Tensor, geometry: TokenGeometry, run: Runner
+        self, pyramid: Tensor, patches: Tensor, geometry: TokenGeometry, run: RunFunction
     ) -> Tensor:
-        """(B, S, C), (B, h*w, C) -> (B, S, C)."""
+        """Compute pyramid tokens (B, S, C) of these and of patch tokens (B, h*w, C)."""
         return run(self.extract, pyramid, patches, geometry)
 
     def extract(self, pyramid: Tensor, patches: Tensor, geometry: TokenGeometry) -> Tensor:
-        """(B, S, C), (B, h*w, C) -> (B, S, C)."""
+        """Compute pyramid tokens (B, S, C) of these and of patch tokens (B, h*w, C)."""
         for extractor in (self.extractor, *self.extra_extractors):
             pyramid = extractor(pyramid, patches, geometry)
         return pyramid
@@ -126,25 +126,25 @@ class ViTAdapter(InteractionAdapter):
     ) -> None:
         """
         Args:
-            vit: a `TimmViT` or its config.
-            interaction_indexes: first and last block of each stage, all blocks in order.
+            vit: A `TimmViT` or its config.
+            interaction_indexes: First and last block of each stage, all blocks in order.
                 Default: the depth in four parts.
-            conv_inplane: channels of the spatial prior's stem.
-            n_points: sampling points per head and level.
-            deform_num_heads: heads of the deformable attention (released: 6, 6, 12, 16 for
+            conv_inplane: Channels of the spatial prior's stem.
+            n_points: Sampling points per head and level.
+            deform_num_heads: Heads of the deformable attention (released: 6, 6, 12, 16 for
                 T, S, B, L).
-            deform_ratio: width of its values over the ViT's (released: 1, 1, 0.5, 0.5).
-            cffn_ratio: hidden width of the extractor's FFN over the ViT's; 0 leaves it out (the
+            deform_ratio: Width of its values over the ViT's (released: 1, 1, 0.5, 0.5).
+            cffn_ratio: Hidden width of the extractor's FFN over the ViT's; 0 leaves it out (the
                 released light model).
-            vit_feature_source: the ViT maps added to the outputs. 'stages' adds the map after
+            vit_feature_source: ViT maps that are added to the outputs. 'stages' adds the map after
                 stage i to output i (released segmentation models); 'last' adds the last one to
                 all four (released detection models); 'none' adds none (released light model).
-            norm: of the maps, 'BN' (synchronised under several processes by the Runner's
+            norm: Norm of the maps, 'BN' (synchronised under several processes by the Runner's
                 `sync_bn='torch'`) or 'LN'.
-            init_cfg: mmengine's.
+            init_cfg: As in mmengine.
 
         Raises:
-            ValueError: an argument out of its range; the message names the allowed values.
+            ValueError: If an argument is out of range.
         """
         super().__init__(
             vit,

@@ -1,18 +1,18 @@
-"""ViTCoMer: convolutions of several receptive fields that talk to an unchanged ViT, both ways.
+"""ViTCoMer: convolutions of several receptive fields that interact with an unchanged ViT.
 
 Source: ViT-CoMer (Xia et al., CVPR 2024, arXiv 2403.07392), section 3, and its release. The spatial
-prior makes a pyramid of tokens at strides 8, 16 and 32. In four stages, the pyramid passes
-convolutions of two sizes (MRFP, multi-receptive-field feature pyramid) and takes up the ViT's
-tokens; it then attends to itself, and what it finds is handed to the ViT (CTI, CNN-transformer
-interaction, towards the ViT); a quarter of the ViT's blocks runs; the pyramid takes up the ViT's
-tokens again and attends to itself (CTI, towards the convolutions). At the end the pyramid and the
-ViT's maps are added. What is handed to the ViT starts with a factor of zero, so that training
-starts from the pretrained ViT.
+prior makes a pyramid of tokens at strides 8, 16 and 32. In each of four stages,
+convolutions of two sizes run on the pyramid (MRFP, multi-receptive-field feature pyramid) and the
+ViT's tokens are added to it; the pyramid attends to itself, and the result is added to the ViT's
+tokens (CTI, CNN-transformer interaction, to the ViT); a quarter of the ViT's blocks runs; the ViT's
+tokens are added to the pyramid again, which attends to itself (CTI, to the CNN). At the end the
+pyramid and the ViT's maps are added. The interaction to the ViT starts with a factor of zero, so
+that training starts from the pretrained ViT.
 
-Where the paper leaves it open, the release decides: the MRFP has no residual and two activations in
-a row, and the interactions' residuals run on normalised tokens. Against both: cls and register
-tokens stay in the ViT, any patch size works (the two branches are resampled to each other's grids,
-positions are taken in pixels), and image sizes need not be multiples of 32.
+Where the paper leaves details open, this follows the release: the MRFP has no residual and two
+activations in a row, and the interactions' residuals start from normalised tokens. Unlike in both,
+cls and register tokens stay in the ViT, any patch size works (the two branches are resampled to
+each other's grids, positions are in pixels), and image sizes need not be multiples of 32.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .interaction import (
     PYRAMID_STRIDES,
     Interaction,
     InteractionAdapter,
-    Runner,
+    RunFunction,
     tokens_to_maps,
 )
 from .mrfp import MRFP
@@ -43,7 +43,7 @@ EXTRA_INTERACTIONS = 4  # at the end of the last stage, in all releases
 
 
 class PyramidAttention(nn.Module):
-    """The pyramid's attention to itself, over its levels, and the FFN that follows."""
+    """Self-attention of the pyramid over its levels, and an FFN."""
 
     def __init__(self, dim: int, *, ffn_ratio: float, drop_path: float, **attn: Any) -> None:
         super().__init__()
@@ -55,35 +55,35 @@ class PyramidAttention(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def attend(self, query: Tensor, feat: Tensor, geometry: PyramidGeometry) -> Tensor:
-        """Pyramid tokens (B, S, C) twice -> (B, S, C), without a residual."""
-        return self.attn(self.query_norm(query), geometry.places, self.feat_norm(feat))
+        """Attend from pyramid tokens (B, S, C) to others, without a residual."""
+        return self.attn(self.query_norm(query), geometry.pyramid_in_pyramid, self.feat_norm(feat))
 
     def feed_forward(self, pyramid: Tensor, geometry: PyramidGeometry) -> Tensor:
-        """(B, S, C) -> (B, S, C), with its residual."""
+        """Run the FFN on (B, S, C), with its residual."""
         return pyramid + self.drop_path(self.ffn(self.ffn_norm(pyramid), geometry.shapes))
 
     def forward(self, query: Tensor, feat: Tensor, geometry: PyramidGeometry) -> Tensor:
-        """Pyramid tokens (B, S, C) twice -> (B, S, C)."""
+        """Compute (B, S, C) of two sets of pyramid tokens (B, S, C)."""
         return self.feed_forward(query + self.attend(query, feat, geometry), geometry)
 
 
 class CTIToVit(PyramidAttention):
-    """What the pyramid finds in itself is added to the ViT's tokens, times a learned factor."""
+    """Self-attention of the pyramid, added to the ViT's tokens with a learned factor."""
 
     def __init__(self, dim: int, **kwargs: Any) -> None:
         super().__init__(dim, **kwargs)
         self.gamma = nn.Parameter(torch.zeros(dim))
 
     def forward(self, patches: Tensor, pyramid: Tensor, geometry: PyramidGeometry) -> Tensor:
-        """(B, h*w, C) patch tokens and (B, S, C) pyramid tokens -> (B, h*w, C)."""
+        """Compute patch tokens (B, h*w, C) of these and of pyramid tokens (B, S, C)."""
         found = self.feed_forward(self.attend(pyramid, pyramid, geometry), geometry)
         return patches + self.gamma * to_patches(found, geometry)
 
 
 class CTIToCnn(nn.Module):
-    """The pyramid takes up the ViT's tokens and attends to itself.
+    """Self-attention of the pyramid after the ViT's tokens were added to it.
 
-    `cfinter` has norms of its own behind these, and its residual starts from the normalised query,
+    `cfinter` has norms of its own after these, and its residual starts from the normalised query,
     as in the release.
     """
 
@@ -94,16 +94,16 @@ class CTIToCnn(nn.Module):
         self.cfinter = PyramidAttention(dim, **kwargs)
 
     def forward(self, pyramid: Tensor, patches: Tensor, geometry: PyramidGeometry) -> Tensor:
-        """(B, S, C) pyramid tokens and (B, h*w, C) patch tokens -> (B, S, C)."""
+        """Compute pyramid tokens (B, S, C) of these and of patch tokens (B, h*w, C)."""
         return self.interact(add_patches(pyramid, patches, geometry), geometry)
 
     def interact(self, pyramid: Tensor, geometry: PyramidGeometry) -> Tensor:
-        """(B, S, C) -> (B, S, C)."""
+        """Compute pyramid tokens (B, S, C) of (B, S, C)."""
         return self.cfinter(self.query_norm(pyramid), self.feat_norm(pyramid), geometry)
 
 
 class ExtraCTI(CTIToCnn):
-    """The same with an FFN before the attention; only after the last stage."""
+    """`CTIToCnn` with an FFN before the attention; only after the last stage."""
 
     def __init__(self, dim: int, *, ffn_ratio: float, drop_path: float, **attn: Any) -> None:
         super().__init__(dim, ffn_ratio=ffn_ratio, drop_path=drop_path, **attn)
@@ -112,14 +112,14 @@ class ExtraCTI(CTIToCnn):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, pyramid: Tensor, patches: Tensor, geometry: PyramidGeometry) -> Tensor:
-        """(B, S, C) pyramid tokens and (B, h*w, C) patch tokens -> (B, S, C)."""
+        """Compute pyramid tokens (B, S, C) of these and of patch tokens (B, h*w, C)."""
         pyramid = add_patches(pyramid, patches, geometry)
         ffn = self.ffn(self.ffn_norm(pyramid), geometry.shapes)
         return self.interact(pyramid + self.drop_path(ffn), geometry)
 
 
 class CTIBlock(Interaction):
-    """One stage's exchange with the ViT; the last stage has further interactions at its end."""
+    """Interaction with the ViT in one stage; the last stage has further ones at its end."""
 
     def __init__(
         self, mrfp: MRFP, to_vit: CTIToVit, to_cnn: CTIToCnn, extra: Sequence[ExtraCTI]
@@ -131,17 +131,17 @@ class CTIBlock(Interaction):
         self.extra_ctis = nn.ModuleList(extra)
 
     def before_blocks(
-        self, patches: Tensor, pyramid: Tensor, geometry: PyramidGeometry, run: Runner
+        self, patches: Tensor, pyramid: Tensor, geometry: PyramidGeometry, run: RunFunction
     ) -> tuple[Tensor, Tensor]:
-        """(B, h*w, C), (B, S, C) -> the same."""
+        """Compute patch and pyramid tokens (B, h*w, C), (B, S, C) before the blocks."""
         # without `run`: its batch norms would count a recomputed batch twice
         pyramid = add_patches(self.mrfp(pyramid, geometry.shapes), patches, geometry)
         return run(self.cti_tov, patches, pyramid, geometry), pyramid
 
     def after_blocks(
-        self, pyramid: Tensor, patches: Tensor, geometry: PyramidGeometry, run: Runner
+        self, pyramid: Tensor, patches: Tensor, geometry: PyramidGeometry, run: RunFunction
     ) -> Tensor:
-        """(B, S, C), (B, h*w, C) -> (B, S, C)."""
+        """Compute pyramid tokens (B, S, C) of these and of patch tokens (B, h*w, C)."""
         for interaction in (self.cti_toc, *self.extra_ctis):
             pyramid = run(interaction, pyramid, patches, geometry)
         return pyramid
@@ -171,24 +171,24 @@ class ViTCoMer(InteractionAdapter):
     ) -> None:
         """
         Args:
-            vit: a `TimmViT` or its config.
-            interaction_indexes: first and last block of each stage, all blocks in order.
+            vit: A `TimmViT` or its config.
+            interaction_indexes: First and last block of each stage, all blocks in order.
                 Default: the depth in four parts.
-            conv_inplane: channels of the spatial prior's stem.
-            deform_num_heads: heads of the deformable attention (released: 6, 6, 12 for T, S, B).
-            deform_ratio: width of its values over the ViT's (released: 1, 1, 0.5).
-            cffn_ratio: hidden width of the interactions' FFNs over the ViT's.
-            mrfp_ratio: hidden width of the MRFP over the ViT's (released: segmentation 6, 1.5, 1
+            conv_inplane: Channels of the spatial prior's stem.
+            deform_num_heads: Heads of the deformable attention (released: 6, 6, 12 for T, S, B).
+            deform_ratio: Width of its values over the ViT's (released: 1, 1, 0.5).
+            cffn_ratio: Hidden width of the interactions' FFNs over the ViT's.
+            mrfp_ratio: Hidden width of the MRFP over the ViT's (released: segmentation 6, 1.5, 1
                 for T, S, B; detection 0.5 for all). Weights fit one value only.
-            vit_feature_source: the ViT maps added to the outputs. 'stages' adds the map after
+            vit_feature_source: ViT maps that are added to the outputs. 'stages' adds the map after
                 stage i to output i (released segmentation models); 'last' adds the last one to
                 all four (released detection models); 'none' adds none.
-            norm: of the maps, 'BN' (synchronised under several processes by the Runner's
+            norm: Norm of the maps, 'BN' (synchronised under several processes by the Runner's
                 `sync_bn='torch'`) or 'LN'.
-            init_cfg: mmengine's.
+            init_cfg: As in mmengine.
 
         Raises:
-            ValueError: an argument out of its range; the message names the allowed values.
+            ValueError: If an argument is out of range.
         """
         super().__init__(
             vit,
@@ -230,7 +230,7 @@ class ViTCoMer(InteractionAdapter):
 
 
 def add_patches(pyramid: Tensor, patches: Tensor, geometry: PyramidGeometry) -> Tensor:
-    """Pyramid tokens (B, S, C) plus patch tokens (B, h*w, C), at stride 16."""
+    """Add patch tokens (B, h*w, C) to the level at stride 16 of pyramid tokens (B, S, C)."""
     levels = list(pyramid.split([h * w for h, w in geometry.shapes], dim=1))
     middle = PYRAMID_STRIDES.index(16)
     x = resample_map(
@@ -244,7 +244,7 @@ def add_patches(pyramid: Tensor, patches: Tensor, geometry: PyramidGeometry) -> 
 
 
 def to_patches(pyramid: Tensor, geometry: PyramidGeometry) -> Tensor:
-    """The sum of the pyramid's levels (B, S, C) on the ViT's grid, (B, h*w, C)."""
+    """Sum the pyramid's levels (B, S, C) on the ViT's grid, (B, h*w, C)."""
     maps = tokens_to_maps(pyramid, geometry.shapes)
     size = geometry.vit_shape
     resampled = [

@@ -1,11 +1,11 @@
-"""LoRATimmViT: a TimmViT whose linear layers learn corrections of low rank, and nothing else.
+"""LoRATimmViT: a TimmViT in which only low-rank updates of the linear layers are trained.
 
-Source: LoRA (Hu et al. 2022): a layer computes `W x + (alpha / rank) B A x`, W rests, A and B
-learn; B starts at zero, so that the first forward is the pretrained ViT's. After training, the
-product is added to W (`merge_lora`, `tools/export_checkpoint.py`) and costs nothing any more.
+Source: LoRA (Hu et al. 2022): a layer computes `W x + (alpha / rank) B A x`, W is frozen; A
+and B are trained. B starts at zero, so that the first forward is the pretrained ViT's. After
+training, the product is added to W (`merge_lora`, `tools/export_checkpoint.py`) at no further cost.
 
-The layers are those of `peft`, an optional dependency, rather than a dozen lines of ours: it is
-the maintained implementation, whose names in checkpoints and whose merging others know.
+The layers come from `peft`, an optional dependency: it is the maintained implementation, and other
+projects know its parameter names and its merging.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .timm_vit import TimmViT
 
 @MODELS.register_module()
 class LoRATimmViT(TimmViT):
-    """A `TimmViT` to put in its place: `vit=dict(type='LoRATimmViT', model_name=..., rank=8)`."""
+    """Drop-in replacement of `TimmViT`: `vit=dict(type='LoRATimmViT', model_name=..., rank=8)`."""
 
     def __init__(
         self,
@@ -37,19 +37,19 @@ class LoRATimmViT(TimmViT):
     ) -> None:
         """
         Args:
-            model_name: timm name.
-            rank: columns of B and rows of A.
-            alpha: the correction counts alpha / rank times.
-            dropout: share of the correction's inputs to drop in training.
-            targets: which linear layers of the blocks to correct, by the ends of their names, such
-                as ['qkv', 'attn.proj']; all by default.
-            frozen_stages: blocks without correction, counted from the input.
-            vit: further arguments of `TimmViT`.
+            model_name: Name of a timm model.
+            rank: Columns of B and rows of A.
+            alpha: The update is scaled by alpha / rank.
+            dropout: Dropout rate of the inputs of the update in training.
+            targets: Linear layers of the blocks to update, by the ends of their names, such as
+                ['qkv', 'attn.proj']; all by default.
+            frozen_stages: Number of blocks without an update, counted from the input.
+            vit: Further arguments of `TimmViT`.
 
         Raises:
-            ImportError: `peft` is not installed.
-            ValueError: an argument out of range, a target that the blocks have not, or one that
-                timm's block does not call as a module and that could not be corrected.
+            ImportError: If `peft` is not installed.
+            ValueError: If an argument is out of range, if the blocks do not have a target, or if
+                timm's block does not call it as a module, where an update has no effect.
         """
         super().__init__(model_name, frozen_stages=frozen_stages, **vit)
         if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
@@ -59,8 +59,8 @@ class LoRATimmViT(TimmViT):
             )
         if not 0 <= frozen_stages < self.depth:
             raise ValueError(
-                f'frozen_stages={frozen_stages}: with LoRA, embeddings always rest, and 0 to '
-                f'{self.depth - 1} blocks of {model_name!r} can; without any correction take '
+                f'frozen_stages={frozen_stages}: with LoRA, embeddings are always frozen, and 0 to '
+                f'{self.depth - 1} blocks of {model_name!r} can be; to freeze all of it use '
                 f"type='TimmViT', frozen_stages={self.depth}"
             )
         names = self._find_targets(targets)
@@ -74,7 +74,7 @@ class LoRATimmViT(TimmViT):
         self.train(self.training)
 
     def _find_targets(self, targets: Sequence[str] | None) -> list[str]:
-        """Full names of the linear layers to correct."""
+        """Return the full names of the linear layers to update."""
         start = self.frozen_stages
         known = [
             (f'blocks.{index}.{name}', module)
@@ -96,12 +96,12 @@ class LoRATimmViT(TimmViT):
             usable = [name for name in ends if name not in bypassed]
             raise ValueError(
                 f'{self.model_name!r} uses the weights of {bypassed} without calling the layer, '
-                f'where a correction would have no effect: set targets={usable}'
+                f'where an update would have no effect: set targets={usable}'
             )
         return chosen
 
     def _called_layers(self, start: int) -> set[str]:
-        """Full names of the linear layers that the blocks call, found by running them once."""
+        """Return the full names of the linear layers that the blocks call, by running them once."""
         called: set[str] = set()
         handles = [
             module.register_forward_hook(lambda *_, name=f'blocks.{name}': called.add(name))
@@ -117,8 +117,8 @@ class LoRATimmViT(TimmViT):
             handle.remove()
         return called
 
-    def _corrected(self) -> Iterator[tuple[nn.Module, str, Any]]:
-        """Parent, attribute name and layer of every correction."""
+    def _updated_layers(self) -> Iterator[tuple[nn.Module, str, Any]]:
+        """Iterate over parent, attribute name and layer of every update."""
         layers = [
             (name, module)
             for name, module in self.model.named_modules()
@@ -129,30 +129,30 @@ class LoRATimmViT(TimmViT):
             yield self.model.get_submodule(parent), attribute, module
 
     def init_weights(self) -> None:
-        """Loads the ViT's weights; files know nothing of corrections, so these step aside."""
-        corrected = list(self._corrected())
-        for parent, attribute, layer in corrected:
+        """Load the ViT's weights into the original layers."""
+        updated = list(self._updated_layers())
+        for parent, attribute, layer in updated:
             setattr(parent, attribute, layer.base_layer)
         try:
             super().init_weights()
         finally:
-            for parent, attribute, layer in corrected:
+            for parent, attribute, layer in updated:
                 setattr(parent, attribute, layer)
 
     def merge_lora(self) -> int:
-        """Adds the corrections to the weights; parameter names are a plain `TimmViT`'s then.
+        """Add the updates to the weights; the parameter names become those of a plain `TimmViT`.
 
         Returns:
-            How many layers were corrected.
+            The number of updated layers.
 
         Raises:
-            ValueError: a weight would not be finite.
+            ValueError: If a weight would not be finite.
         """
-        corrected = list(self._corrected())
-        for parent, attribute, layer in corrected:
+        updated = list(self._updated_layers())
+        for parent, attribute, layer in updated:
             layer.merge(safe_merge=True)
             setattr(parent, attribute, layer.base_layer)
-        return len(corrected)
+        return len(updated)
 
 
 def _ends(name: str, end: str) -> bool:

@@ -1,8 +1,7 @@
-"""PlainViT: the maps of a ViT's last blocks as they are, for linear probes and other light heads.
+"""PlainViT: unchanged maps of a ViT's last blocks, for linear probes and other light heads.
 
 Source: DINOv2 (Oquab et al. 2023), section 7.4: a linear layer on the patch tokens of a frozen
-ViT, of the last block alone or of the last four side by side. Nothing here has parameters beyond
-the ViT's own.
+ViT, of the last block alone or of the last four concatenated. It has no parameters but the ViT's.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from .timm_vit import TimmViT
 class PlainViT(BaseModule):
     """One map for each of the last blocks, all at the stride of the ViT's patches.
 
-    This is no `MultiScaleAdapter`: a head that wants strides 4 to 32 needs one of these. The maps
-    cover the patches, so that logits resized to the image lie exactly where the image is only if
-    the patch divides its size: choose crops so (518 px for patches of 14).
+    It is not a `MultiScaleAdapter`, which heads for strides 4 to 32 require. The maps cover whole
+    patches, so logits resized to the image are aligned with it only if its size is a multiple of
+    the patch size: choose such crops (518 px for patches of 14).
 
     Attributes:
-        vit: the `TimmViT`.
-        out_channels: channels of each map, for the heads' `in_channels`.
+        vit: The `TimmViT`.
+        out_channels: Channels of each map, for the heads' `in_channels`.
     """
 
     def __init__(
@@ -38,13 +37,13 @@ class PlainViT(BaseModule):
     ) -> None:
         """
         Args:
-            vit: a `TimmViT` or its config. `final_norm=True` there normalises every map, as
+            vit: A `TimmViT` or its config. `final_norm=True` there normalises every map, as
                 DINOv2's protocol does.
-            num_maps: how many of the last blocks give a map, the last block's at the end.
-            init_cfg: mmengine's.
+            num_maps: Number of last blocks whose maps are returned, in the order of the blocks.
+            init_cfg: As in mmengine.
 
         Raises:
-            ValueError: `num_maps` is not in 1..depth.
+            ValueError: If `num_maps` is not in 1..depth.
         """
         super().__init__(init_cfg)
         self.vit = vit if isinstance(vit, TimmViT) else MODELS.build(vit)
@@ -57,10 +56,10 @@ class PlainViT(BaseModule):
         self.out_channels = (self.vit.embed_dim,) * num_maps
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, in_chans, H, W) -> `num_maps` maps (B, C, ceil(H / patch), ceil(W / patch)).
+        """Compute `num_maps` maps (B, C, ceil(H / patch), ceil(W / patch)) of (B, in_chans, H, W).
 
         Raises:
-            ValueError: wrong number of channels.
+            ValueError: If the image has another number of channels.
         """
         if image.dim() != 4 or image.shape[1] != self.vit.in_chans:
             raise ValueError(

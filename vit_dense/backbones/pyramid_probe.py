@@ -1,7 +1,7 @@
-"""Trying out, on shapes alone, what a hierarchical timm model gives for images of any size.
+"""Find the maps of a hierarchical timm model for images of any size by running it on shapes alone.
 
-Which strides its maps have, and what each depends on, is not looked up: a model on the meta device
-runs without numbers in milliseconds.
+The strides of the maps, and the parameters that each depends on, are not looked up in a table: on
+the meta device a model runs without data in milliseconds.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import torch
 from torch import Tensor, nn
 
 STRIDES = (4, 8, 16, 32)
-# Cells of the last map in the probe: not square, odd, and of no model's trained size.
+# Cells of the last map in the probe: not square, odd, and not the trained size of any model.
 _CELLS = (3, 5)
-# What a model raises that has a size built in: timm's assertions, shapes that do not match.
+# Errors of models that are bound to one size: timm's assertions, shapes that do not match.
 _UNFIT = (RuntimeError, AssertionError, ValueError, IndexError, TypeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a model was found to give.
+    """The maps of a model.
 
     Attributes:
-        channels: of the four maps.
-        needs: for each map the names of the parameters that it depends on.
+        channels: Channels of the four maps.
+        parameters_per_map: Names of the parameters that each map depends on.
     """
 
     channels: tuple[int, ...]
-    needs: tuple[frozenset[str], ...]
+    parameters_per_map: tuple[frozenset[str], ...]
 
 
 def probe(
@@ -42,17 +42,17 @@ def probe(
     in_chans: int,
     divisor: int,
 ) -> Probe:
-    """Runs a model on an image without numbers.
+    """Run a model on an image on the meta device.
 
     Args:
-        name: of the model, for errors.
-        model: on the meta device, in eval mode.
-        run: image (1, in_chans, H, W) -> the maps of `model`.
-        in_chans: image channels.
-        divisor: what image sizes must be multiples of.
+        name: Name of the model, for errors.
+        model: The model, on the meta device, in eval mode.
+        run: Function from an image (1, in_chans, H, W) to the maps of `model`.
+        in_chans: Image channels.
+        divisor: Image sizes are multiples of this.
 
     Raises:
-        ValueError: the model takes no such image, or its maps have other strides.
+        ValueError: If the model does not accept the image, or its maps have other strides.
     """
     height, width = (cells * divisor for cells in _CELLS)
     with torch.enable_grad(), torch.device('meta'):
@@ -73,12 +73,12 @@ def probe(
                 f'the grid that heads expect: choose another one'
             )
         names = {parameter: name for name, parameter in model.named_parameters()}
-        needs = tuple(_needs(x, names) for x in maps)
-    return Probe(tuple(int(x.shape[1]) for x in maps), needs)
+        parameters = tuple(_parameters_of(x, names) for x in maps)
+    return Probe(tuple(int(x.shape[1]) for x in maps), parameters)
 
 
-def _needs(x: Tensor, names: dict[nn.Parameter, str]) -> frozenset[str]:
-    """Names of the parameters that a map depends on: those at the ends of its autograd graph."""
+def _parameters_of(x: Tensor, names: dict[nn.Parameter, str]) -> frozenset[str]:
+    """Return the names of the parameters at the leaves of a map's autograd graph."""
     seen: set[Any] = set()
     found = set()
     nodes: list[Any] = [x.grad_fn]
@@ -94,7 +94,7 @@ def _needs(x: Tensor, names: dict[nn.Parameter, str]) -> frozenset[str]:
 
 
 def _reason(error: Exception) -> str:
-    """The error's text; many of timm's assertions have none, then the line that asserts."""
+    """Return the text of an error, or the asserting line for timm's assertions without text."""
     if str(error):
         return str(error).rstrip('.')
     frames = list(traceback.walk_tb(error.__traceback__))

@@ -1,9 +1,8 @@
 """TimmPyramid: a hierarchical timm model as a backbone with maps at strides 4, 8, 16 and 32.
 
-Swin, ConvNeXt, MobileViT, PVTv2, Hiera, ResNet and whatever else timm can take intermediate maps
-of. timm's `forward_intermediates` does the work; the layers that no map needs are removed. Whether
-a model gives four exact strides for images of any size is tried out when it is built
-(`pyramid_probe`).
+For Swin, ConvNeXt, MobileViT, PVTv2, Hiera, ResNet and all other models with timm's
+`forward_intermediates`; layers that no map needs are removed. When a model is built, a probe tests
+that its maps have these strides for images of any size (`pyramid_probe`).
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class TimmPyramid(nn.Module):
     """Four maps of a hierarchical timm model.
 
     Attributes:
-        model: the timm module; its parameter names are timm's.
-        out_channels: channels of the four maps, for the heads' `in_channels`.
-        in_chans: image channels.
-        mean, std: the weights' normalisation, in 0..1 per channel.
+        model: The timm module; its parameter names are timm's.
+        out_channels: Channels of the four maps, for the heads' `in_channels`.
+        in_chans: Image channels.
+        mean, std: The weights' normalisation, in 0..1 per channel.
     """
 
     def __init__(
@@ -56,24 +55,24 @@ class TimmPyramid(nn.Module):
     ) -> None:
         """
         Args:
-            model_name: timm name, with a pretrained tag or without (timm's default then).
-            pretrained: load timm's weights of that name in `init_weights()`, and not earlier.
-            checkpoint: load this local file in `init_weights()` instead.
-            drop_path_rate: stochastic depth, as the model's own constructor understands it.
-            norm: a norm of its own on each map, 'LN' (over channels; Swin and ConvNeXt, whose maps
-                are sums of residuals, are trained so for dense prediction) or 'BN'. None gives
-                timm's maps as they are.
-            norm_eval: batch norms keep the statistics of the weights, as detectors with few images
-                per process want it.
-            grad_checkpointing: recompute activations in the backward pass, where timm does.
+            model_name: timm name, with a pretrained tag or without (timm's default tag).
+            pretrained: Load timm's weights of that name in `init_weights()`, and not earlier.
+            checkpoint: Load this local file in `init_weights()` instead.
+            drop_path_rate: Rate of stochastic depth, as defined by the model's constructor.
+            norm: Norm on each map, 'LN' (over channels; usual for dense prediction with Swin and
+                ConvNeXt, whose maps are sums of residuals) or 'BN'. None returns timm's maps
+                unchanged.
+            norm_eval: Keep the pretrained statistics of batch norms, as detectors with few images
+                per process do.
+            grad_checkpointing: Recompute activations in the backward pass, where timm does.
             frozen_stages: -1 trains all, 0 freezes the stem, n in 1..4 freezes all that the first
                 n maps depend on (no gradient, eval mode).
-            model_kwargs: further arguments of the timm model, such as `in_chans`, or MaxViT's
-                `img_size`, which sets its windows and thereby what sizes are padded to.
+            model_kwargs: Further arguments of the timm model, such as `in_chans`, or MaxViT's
+                `img_size`, which sets its windows and the multiple that sizes are padded to.
 
         Raises:
-            ValueError: unknown `model_name`, a plain ViT, a model without the four strides or
-                bound to one image size, contradicting or out-of-range arguments.
+            ValueError: If `model_name` is unknown, a plain ViT, without the four strides or bound
+                to one image size, or if arguments contradict each other or are out of range.
         """
         super().__init__()
         check_source(pretrained, checkpoint)
@@ -111,10 +110,10 @@ class TimmPyramid(nn.Module):
         self.std: tuple[float, ...] = tuple(self.model.pretrained_cfg['std'])
         self.norms = nn.ModuleList(build_norm2d(norm, c) for c in self.out_channels if norm)
         self._is_init = False
-        self._freeze(found.needs)
+        self._freeze(found.parameters_per_map)
 
     def _build(self) -> Any:
-        """The whole timm model, on the current default device."""
+        """Build the whole timm model, on the current default device."""
         if reserved := _RESERVED & self.model_kwargs.keys():
             raise ValueError(
                 f'model_kwargs holds {sorted(reserved)}: TimmPyramid decides on these itself and '
@@ -137,7 +136,7 @@ class TimmPyramid(nn.Module):
         return model
 
     def _prune(self, model: Any) -> list[int]:
-        """Removes what comes after the last map; returns the maps' indices among timm's."""
+        """Remove the layers after the last map; return the maps' indices in timm's list."""
         entries = getattr(model, 'feature_info', None)
         entries = getattr(entries, 'info', entries) or []
         strides = [entry['reduction'] for entry in entries]
@@ -155,7 +154,7 @@ class TimmPyramid(nn.Module):
         return list(indices)
 
     def _probe(self) -> Probe:
-        """Tries a twin without numbers."""
+        """Probe a copy on the meta device."""
         with torch.enable_grad(), torch.device('meta'):
             twin = self._build().eval()
             self._prune(twin)
@@ -168,7 +167,7 @@ class TimmPyramid(nn.Module):
         )
 
     def _run(self, model: Any, image: Tensor) -> list[Tensor]:
-        """Maps (B, C, h, w) of an image whose size the family's divisor divides."""
+        """Map (B, C, h, w) of an image whose size the family's divisor divides."""
         self.family.set_size(model, (image.shape[-2], image.shape[-1]))
         return model.forward_intermediates(
             image, indices=self._indices, intermediates_only=True, output_fmt='NCHW'
@@ -184,13 +183,13 @@ class TimmPyramid(nn.Module):
             ) from error
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, in_chans, H, W) -> four maps (B, out_channels[i], H/4 .. H/32), sizes rounded up.
+        """Compute four maps (B, out_channels[i], H/4 .. H/32), sizes rounded up.
 
-        Sizes that 32 (for few models more) does not divide are padded with zeros at the lower
-        right.
+        Sizes that are not multiples of 32 (for a few models: of more) are padded with zeros at the
+        lower right.
 
         Raises:
-            ValueError: wrong number of channels, or an edge below 32 px.
+            ValueError: If the image has another number of channels, or an edge below 32 px.
         """
         smallest, (height, width) = STRIDES[-1], image.shape[-2:]
         if image.dim() != 4 or image.shape[1] != self.in_chans or min(height, width) < smallest:
@@ -210,13 +209,13 @@ class TimmPyramid(nn.Module):
         return tuple(maps)
 
     def init_weights(self) -> None:
-        """Loads the weights that the constructor names, once; never re-initialises.
+        """Load the weights that the constructor names, once; never re-initialise.
 
         mmengine's Runner calls this before training.
 
         Raises:
-            CheckpointMismatchError: the file does not have all of the model's weights.
-            WeightsUnavailableError: timm's weights cannot be had.
+            CheckpointMismatchError: If the file does not have all of the model's weights.
+            WeightsUnavailableError: If timm's weights are not available.
         """
         if self._is_init:
             return
@@ -228,23 +227,23 @@ class TimmPyramid(nn.Module):
 
     @property
     def depth(self) -> int:
-        """Layers that timm counts, the stem excepted."""
+        """The number of layers that timm counts, without the stem."""
         return max(self._layers().values())
 
     def layer_groups(self) -> dict[str, int]:
-        """Parameter name -> layer for learning-rate decay, as timm's `group_matcher` counts them.
+        """Map parameter names to layers for learning-rate decay, counted by timm's `group_matcher`.
 
-        Norms on the maps learn at full rate, like the heads.
+        Norms on the maps are trained at the full rate, as the heads are.
 
         Raises:
-            ValueError: timm does not say which layers the model has.
+            ValueError: If timm does not say which layers the model has.
         """
         layers = {f'model.{name}': layer for name, layer in self._layers().items()}
         own = {f'norms.{name}': self.depth + 1 for name, _ in self.norms.named_parameters()}
         return layers | own
 
     def _layers(self) -> dict[str, int]:
-        """timm's parameter names -> layers, 0 for the stem."""
+        """Map timm's parameter names to layers, 0 for the stem."""
         if not hasattr(self.model, 'group_matcher'):
             raise ValueError(
                 f'timm does not say which layers {self.model_name!r} has: train it without '
@@ -255,24 +254,24 @@ class TimmPyramid(nn.Module):
         return {name: int(layer) for name, layer in groups.items()}
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that timm exempts from weight decay."""
+        """Return the names of parameters that timm exempts from weight decay."""
         exempt: set[str] = getattr(self.model, 'no_weight_decay', set)()
         return {f'model.{name}' for name in exempt}
 
-    def _freeze(self, needs: Sequence[frozenset[str]]) -> None:
-        """Freezes what `frozen_stages` says, and what no map depends on."""
+    def _freeze(self, parameters_per_map: Sequence[frozenset[str]]) -> None:
+        """Freeze the stages of `frozen_stages`, and all parameters that no map depends on."""
         stem = set()
         if self.frozen_stages == 0:
             stem = {name for name, layer in self._layers().items() if layer == 0}
-        used = frozenset().union(*needs)
-        frozen = frozenset().union(*needs[: max(0, self.frozen_stages)])
+        used = frozenset().union(*parameters_per_map)
+        frozen = frozenset().union(*parameters_per_map[: max(0, self.frozen_stages)])
         for name, parameter in self.model.named_parameters():
             if name in frozen | stem or name not in used:
                 parameter.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> TimmPyramid:
-        """As usual, but frozen parts stay in eval mode, and batch norms with `norm_eval`."""
+        """Set the mode; frozen parts, and batch norms with `norm_eval`, stay in eval mode."""
         restore_activations(self.model, self._activations)
         super().train(mode)
         if not mode:

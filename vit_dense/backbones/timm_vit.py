@@ -1,8 +1,8 @@
 """TimmViT: any isotropic timm ViT, run in chunks of blocks, on images of any size.
 
-The adapters drive it: `embed()` makes tokens, `run_blocks(start, stop)` runs some of the blocks,
-`to_map()` gives a feature map. timm's blocks do the work, with their fused attention, LayerScale,
-SwiGLU and RoPE; running them in chunks equals timm's `forward_intermediates` bit for bit.
+Adapters call `embed()` for tokens, `run_blocks(start, stop)` for some of the blocks and `to_map()`
+for a feature map. The blocks are timm's, with their fused attention, LayerScale, SwiGLU and RoPE;
+running them in chunks equals timm's `forward_intermediates` bit for bit.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from .families import (
 )
 from .sync_norms import find_activations, restore_activations
 from .windows import (
+    Tile,
     WindowPartition,
     active_drop_paths,
     block_windows,
@@ -37,7 +38,7 @@ from .windows import (
     run_dropping,
 )
 
-# Arguments of timm's models that are not the user's to set.
+# Arguments of timm's models that users cannot set.
 _RESERVED = {
     'num_classes',
     'pretrained',
@@ -53,13 +54,13 @@ class TimmViT(nn.Module):
     """A timm ViT without its classifier.
 
     Attributes:
-        model: the timm module; its parameter names are timm's.
-        embed_dim: channels C of the tokens.
-        depth: number of blocks.
-        patch_size: edge of a patch, in pixels; the token grid's stride.
-        num_prefix_tokens: P tokens before the patches' (cls, distillation, registers).
-        in_chans: image channels.
-        mean, std: the weights' normalisation, in 0..1 per channel.
+        model: The timm module; its parameter names are timm's.
+        embed_dim: Channels C of the tokens.
+        depth: Number of blocks.
+        patch_size: Edge of a patch, in pixels; the token grid's stride.
+        num_prefix_tokens: Number P of tokens before the patches' (cls, distillation, registers).
+        in_chans: Image channels.
+        mean, std: Normalisation that the weights expect, per channel, for images in 0..1.
     """
 
     _antialias = True  # when a weight file's positions and kernels are resized
@@ -80,26 +81,27 @@ class TimmViT(nn.Module):
     ) -> None:
         """
         Args:
-            model_name: timm name, with a pretrained tag or without (timm's default then).
-            pretrained: load timm's weights of that name in `init_weights()`. Nothing is
+            model_name: timm name, with a pretrained tag or without (timm's default tag).
+            pretrained: Load timm's weights of that name in `init_weights()`. Nothing is
                 downloaded earlier, so that building a model to load a checkpoint needs no network.
-            checkpoint: load this local file (.pth, .safetensors, .npz) in `init_weights()` instead.
+            checkpoint: Load this local file (.pth, .safetensors, .npz) in `init_weights()` instead.
                 dict(path=..., min_matched=..., ...) passes options of `load_vit_weights` on.
-            drop_path_rate: stochastic depth, rising linearly to this rate at the last block.
-            window_size: edge of attention windows in tokens; None attends globally. A sequence
+            drop_path_rate: Stochastic depth, rising linearly to this rate at the last block.
+            window_size: Edge of attention windows in tokens; None attends globally. A sequence
                 gives each block its own.
-            global_blocks: blocks that attend globally all the same. Default: the last of each
-                quarter of the depth (ViTDet), which for depths 12 and 24 are the third and the
-                sixth ones of the released ViT-Adapter.
-            grad_checkpointing: recompute blocks in the backward pass to save memory.
+            global_blocks: Blocks that attend globally nevertheless. Default: the last of each
+                quarter of the depth (ViTDet): every third block at depth 12, every sixth at
+                depth 24, as in the released ViT-Adapter.
+            grad_checkpointing: Recompute blocks in the backward pass to save memory.
             frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks
                 (no gradient, eval mode); the depth freezes the whole ViT.
-            final_norm: keep the ViT's last norm layer, for maps taken after the last block.
-            model_kwargs: further arguments of the timm model, such as `patch_size` (kernels are
+            final_norm: Keep the ViT's last norm layer, for maps taken after the last block.
+            model_kwargs: Further arguments of the timm model, such as `patch_size` (kernels are
                 resized), `in_chans`, `img_size` or `init_values`.
 
         Raises:
-            ValueError: unknown or unfit `model_name`, contradicting or out-of-range arguments.
+            ValueError: If `model_name` is unknown or unsuitable, or if arguments contradict each
+                other or are out of range.
         """
         super().__init__()
         _check_arguments(model_name, pretrained, checkpoint, drop_path_rate, frozen_stages)
@@ -141,11 +143,11 @@ class TimmViT(nn.Module):
 
     @staticmethod
     def _find_family(model_name: str, window_size: int | Sequence[int | None] | None) -> Family:
-        """What runs the model, by its name; `window_size` as in the constructor."""
+        """Return the family of a model; `window_size` as in the constructor."""
         return find_family(model_name)
 
     def _build(self) -> Any:
-        """timm's model, with the constructor's mistakes told in our user's terms."""
+        """Build timm's model; re-raise constructor errors with a clearer message."""
         if reserved := _RESERVED & self.model_kwargs.keys():
             raise ValueError(
                 f'model_kwargs holds {sorted(reserved)}: TimmViT decides on these itself, takes '
@@ -195,21 +197,21 @@ class TimmViT(nn.Module):
         return height
 
     def embed(self, image: Tensor) -> tuple[Tensor, TokenContext]:
-        """Patches, positions and prefix tokens.
+        """Make tokens of patches, add positions and prefix tokens.
 
         Args:
-            image: (B, in_chans, H, W), normalised; sizes that the patch does not divide are
-                padded with zeros at the lower right.
+            image: (B, in_chans, H, W), normalised; sizes that are not multiples of the
+                patch size are padded with zeros at the lower right.
 
         Returns:
-            tokens (B, P + h*w, C) with h = ceil(H / patch_size), and their context.
+            Tokens (B, P + h*w, C) with h = ceil(H / patch_size), and their context.
         """
         tokens, context = self.family.embed(self.model, image)
         context.cache['batch'] = image.shape[0]
         return tokens, context
 
     def run_blocks(self, tokens: Tensor, context: TokenContext, start: int, stop: int) -> Tensor:
-        """Runs blocks start..stop-1 on (B, P + h*w, C) tokens."""
+        """Run blocks start..stop-1 on (B, P + h*w, C) tokens."""
         for index in range(start, stop):
             tokens = self._run_block(tokens, context, index)
         return tokens
@@ -217,44 +219,64 @@ class TimmViT(nn.Module):
     def _run_block(self, tokens: Tensor, context: TokenContext, index: int) -> Tensor:
         window = self.windows[index]
         if window is None:
-            kwargs = self.family.block_kwargs(self.model, context, index, None)
-            return self._run_whole(tokens, index, kwargs)
+            return self._run_tile(tokens, context, index, None)
         windows = WindowPartition(context.grid, window, self.num_prefix_tokens)
         images = len(tokens)
         # Stochastic depth skips a block for an image, not for some of its windows.
-        keeps = [one.draw(images, tokens) for one in active_drop_paths(self.model.blocks[index])]
+        drop_masks = [x.draw(images, tokens) for x in active_drop_paths(self.model.blocks[index])]
         parts = []
         for tile, part in zip(windows.tiles, windows.split(tokens), strict=True):
-            kwargs = self.family.block_kwargs(self.model, context, index, tile)
-            per_window = [keep.repeat_interleave(len(part) // images, dim=0) for keep in keeps]
-            parts.append(self._run_whole(part, index, kwargs, *per_window))
+            per_window = [x.repeat_interleave(len(part) // images, dim=0) for x in drop_masks]
+            parts.append(self._run_tile(part, context, index, tile, *per_window))
         return windows.merge(parts)
 
-    def _run_whole(
-        self, tokens: Tensor, index: int, kwargs: dict[str, Any], *keeps: Tensor
+    def _run_tile(
+        self,
+        tokens: Tensor,
+        context: TokenContext,
+        index: int,
+        tile: Tile | None,
+        *drop_masks: Tensor,
     ) -> Tensor:
-        """One block on tokens that all see each other; `keeps` as in `run_dropping`."""
+        """Run a block on a tile's windows or (None) on all tokens; masks as in `run_dropping`."""
+        kwargs = self.family.block_kwargs(self.model, context, index, tile)
+        run = partial(self._run_recomputed, context, index, tile)
         block = self.model.blocks[index]
-        run = partial(run_dropping, block) if keeps else block
         if self.grad_checkpointing and self.training and _builds_graph(block, tokens):
-            return run_checkpointed(run, tokens, *keeps, **kwargs)
-        return run(tokens, *keeps, **kwargs)
+            return run_checkpointed(run, tokens, *drop_masks, **kwargs)
+        return run(tokens, *drop_masks, **kwargs)
+
+    def _run_recomputed(
+        self,
+        context: TokenContext,
+        index: int,
+        tile: Tile | None,
+        tokens: Tensor,
+        *drop_masks: Tensor,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Run what gradient checkpointing runs again in the backward pass."""
+        kwargs |= self.family.recomputed_kwargs(self.model, context, index, tile)
+        block = self.model.blocks[index]
+        if drop_masks:
+            return run_dropping(block, tokens, *drop_masks, **kwargs)
+        return block(tokens, **kwargs)
 
     def to_map(self, tokens: Tensor, context: TokenContext, *, final: bool = False) -> Tensor:
-        """Patch tokens as a map (B, C, h, w); `final` applies the final norm, where it is kept."""
+        """Return the patch tokens as a map (B, C, h, w); `final` applies the final norm first."""
         if final:
             tokens = self.model.norm(tokens)
         return tokens_to_map(tokens[:, self.num_prefix_tokens :], context.grid)
 
     def init_weights(self) -> None:
-        """Loads the weights that the constructor names, once; never re-initialises.
+        """Load the weights that the constructor names, once; never re-initialise.
 
         mmengine's Runner calls this before training. timm's modules have a method of this name
-        that draws new random values: it is not called.
+        that draws new random values; it is not called.
 
         Raises:
-            CheckpointMismatchError: the file does not fit.
-            WeightsUnavailableError: timm's weights cannot be had.
+            CheckpointMismatchError: If the file does not match the model.
+            WeightsUnavailableError: If timm's weights are not available.
         """
         if self._is_init:
             return
@@ -263,8 +285,8 @@ class TimmViT(nn.Module):
         )
 
     def load_options(self) -> dict[str, Any]:
-        """How `load_vit_weights` is to load into `model`, by the arguments of this ViT."""
-        # a kernel of another size is resized for those only who asked for this patch size
+        """Return the options of `load_vit_weights` for this ViT."""
+        # kernels of another size are resized only if the user set this patch size
         options = {
             'resize_patch': 'patch_size' in self.model_kwargs,
             'antialias': self._antialias,
@@ -274,10 +296,10 @@ class TimmViT(nn.Module):
         return options | {k: v for k, v in given.items() if k != 'path'}
 
     def forward(self, image: Tensor) -> Tensor:
-        """Refuses: a plain ViT has one scale, and heads for dense prediction want four.
+        """Raise an error: a plain ViT has one scale, and heads for dense prediction need four.
 
         Raises:
-            ValueError: always; says which adapters there are.
+            ValueError: Always; the message names the adapters.
         """
         raise ValueError(
             "backbone.type='TimmViT' has one map of one stride: wrap it in an adapter, such as "
@@ -286,11 +308,11 @@ class TimmViT(nn.Module):
         )
 
     def layer_groups(self) -> dict[str, int]:
-        """Parameter name -> layer for learning-rate decay; see `families.layer_ids`."""
+        """Map parameter names to layers for learning-rate decay; see `families.layer_ids`."""
         return {f'model.{name}': layer for name, layer in layer_ids(self.model).items()}
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that timm exempts from weight decay."""
+        """Return the names of parameters that timm exempts from weight decay."""
         return {f'model.{name}' for name in self.model.no_weight_decay()}
 
     def _freeze(self) -> None:
@@ -306,7 +328,7 @@ class TimmViT(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> TimmViT:
-        """As usual, but frozen parts stay in eval mode (no dropout, no stochastic depth)."""
+        """Set the mode; frozen parts stay in eval mode (no dropout, no stochastic depth)."""
         restore_activations(self.model, self._activations)
         super().train(mode)
         if mode and self.frozen_stages == self.depth:
@@ -327,10 +349,10 @@ def _check_arguments(
     drop_path_rate: float,
     frozen_stages: int,
 ) -> None:
-    """What can be checked before anything is built; arguments as in `TimmViT`.
+    """Check arguments, as in `TimmViT`, before anything is built.
 
     Raises:
-        ValueError: as `TimmViT`.
+        ValueError: As for `TimmViT`.
     """
     if not isinstance(model_name, str):
         raise ValueError(f'model_name={model_name!r}: give the name of a timm model')
@@ -342,7 +364,7 @@ def _check_arguments(
 
 
 def _builds_graph(block: nn.Module, tokens: Tensor) -> bool:
-    """Whether autograd will want this block's activations."""
+    """Tell whether autograd needs this block's activations."""
     if not torch.is_grad_enabled():
         return False
     return tokens.requires_grad or any(p.requires_grad for p in block.parameters())

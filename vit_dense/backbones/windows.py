@@ -1,12 +1,12 @@
 """Non-overlapping window attention over a token grid (ViTDet, Li et al. 2022, section 3).
 
-timm's blocks are used as they are: their tokens are cut into windows before a block and put
-together again after it. Where windows do not divide the grid, the last ones of a row or column are
-smaller: what padding and masking would give, without the work on padding, which for windows of 14
-would be 72 % of a 32x32 grid. (The ViT-Adapter release pads with zeros and does not mask them: its
-detection weights compute something else where 14 does not divide the grid.) Windows of one shape
+timm's blocks are unchanged: tokens are split into windows before a block and merged after it. If
+the grid is not a multiple of the window, the last windows of a row or column are smaller. This
+equals padding and masking without computing on the padding, which for windows of 14 would add 72 %
+to a 32x32 grid. (The ViT-Adapter release pads with zeros and does not mask them, so the
+outputs of its detection models differ if the grid is not a multiple of 14.) Windows of one shape
 run together, so a block runs at most four times: inside, right edge, lower edge, corner. Prefix
-tokens (cls, registers) go into every window and come out as the mean over windows.
+tokens (cls, registers) are copied to every window and averaged over windows afterwards.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def block_windows(
     global_blocks: Sequence[int] | None,
     depth: int,
 ) -> tuple[int | None, ...]:
-    """The edge of each block's windows, None where it attends globally.
+    """Return the edge of each block's windows, None where it attends globally.
 
     Args:
-        window_size: one edge for all, one for each block, or None for no windows at all.
-        global_blocks: blocks without windows; by default the last of each quarter of the depth.
-        depth: number of blocks.
+        window_size: One edge for all, one for each block, or None for no windows at all.
+        global_blocks: Blocks without windows; by default the last of each quarter of the depth.
+        depth: Number of blocks.
 
     Raises:
-        ValueError: arguments that contradict each other, or are out of range.
+        ValueError: If arguments contradict each other or are out of range.
     """
     if window_size is None:
         if global_blocks is not None:
@@ -72,13 +72,13 @@ def block_windows(
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of the token grid that windows of one shape divide.
+    """A rectangle of the token grid that is divided into windows of one shape.
 
     Attributes:
-        top, left: its first row and column.
-        counts: windows along height and width.
+        top, left: Its first row and column.
+        counts: Windows along height and width.
         shape: (h, w) of each window, in tokens.
-        window: edge of a whole window; `shape` is its upper left part.
+        window: Edge of a whole window; `shape` is its upper left part.
     """
 
     top: int
@@ -102,12 +102,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class WindowPartition:
-    """Cuts tokens of a grid into windows and back.
+    """Splits tokens of a grid into windows and merges them.
 
     Attributes:
         grid: (h, w) of the tokens.
-        window: edge of a window, in tokens.
-        num_prefix_tokens: tokens before the grid's.
+        window: Edge of a window, in tokens.
+        num_prefix_tokens: Tokens before the grid's.
     """
 
     grid: tuple[int, int]
@@ -116,7 +116,7 @@ class WindowPartition:
 
     @property
     def tiles(self) -> list[Tile]:
-        """One to four rectangles that cover the grid, row by row."""
+        """The one to four rectangles that cover the grid, row by row."""
         rows, columns = (_cuts(size, self.window) for size in self.grid)
         return [
             Tile(top, left, (row_count, column_count), (height, width), self.window)
@@ -124,7 +124,7 @@ class WindowPartition:
         ]
 
     def split(self, tokens: Tensor) -> list[Tensor]:
-        """(B, P + h*w, C) -> for each tile (B * windows, P + tokens of a window, C)."""
+        """Split (B, P + h*w, C) into (B * windows, P + tokens of a window, C) for each tile."""
         prefix, patches = tokens.tensor_split([self.num_prefix_tokens], dim=1)
         patches = patches.unflatten(1, self.grid)  # (B, h, w, C)
         windows = [tile.split(patches) for tile in self.tiles]
@@ -136,7 +136,7 @@ class WindowPartition:
         ]
 
     def merge(self, windows: list[Tensor]) -> Tensor:
-        """The inverse of `split`; prefix tokens are averaged over an image's windows."""
+        """Invert `split`; prefix tokens are averaged over an image's windows."""
         parts = [x.tensor_split([self.num_prefix_tokens], dim=1) for x in windows]
         maps = [tile.merge(x) for tile, (_, x) in zip(self.tiles, parts, strict=True)]
         across = len({tile.left for tile in self.tiles})
@@ -150,45 +150,45 @@ class WindowPartition:
 
 
 def _cuts(size: int, window: int) -> list[tuple[int, int, int]]:
-    """(start, count, edge) of the whole windows along one side, and of the smaller last one."""
+    """Return (start, count, edge) of the whole windows along one side and of the last one."""
     whole, rest = size // window, size % window  # torch.compile knows no divmod of free sizes
     cuts = [(0, whole, window), (whole * window, 1, rest)]
     return [cut for cut in cuts if cut[1] and cut[2]]
 
 
 class ImageDropPath(DropPath):
-    """timm's stochastic depth, which can be told what to drop: an image's windows fall together.
+    """timm's stochastic depth with one drop decision per image, shared by its windows.
 
     Attributes:
-        uses: calls in one forward of the block; 2 where attention and MLP share the module.
-        keeps: (B * windows, 1, 1) factors for the next calls; with none, drawn per sample.
+        uses: Calls in one forward of the block; 2 where attention and MLP share the module.
+        drop_masks: (B * windows, 1, 1) factors for the next calls; drawn per sample if empty.
     """
 
     uses: int = 1
-    keeps: list[Tensor]
+    drop_masks: list[Tensor]
 
     def draw(self, images: int, like: Tensor) -> Tensor:
-        """Factors (images, 1, 1) of the type of `like`, as timm's `drop_path` draws them."""
+        """Draw factors (images, 1, 1) of the type of `like`, as timm's `drop_path` does."""
         ones = like.new_ones(images, 1, 1)
         return drop_path(ones, self.drop_prob, True, self.scale_by_keep)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ...) -> (N, ...)."""
-        if not self.keeps or not self.training:
+        """Drop samples of (N, ...)."""
+        if not self.drop_masks or not self.training:
             return super().forward(x)
-        return x * self.keeps.pop(0).view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+        return x * self.drop_masks.pop(0).view(-1, *[1] * (x.ndim - 1)).to(x.dtype)
 
 
 def own_drop_paths(block: nn.Module) -> None:
-    """Turns timm's DropPath modules of `block` into ours; they have no weights."""
+    """Convert timm's DropPath modules of `block` to ours; they have no weights."""
     paths: list[Any] = [module for module in block.modules() if type(module) is DropPath]
     for path in paths:
         path.__class__ = ImageDropPath
-        path.keeps = []
+        path.drop_masks = []
 
 
 def active_drop_paths(block: nn.Module) -> list[ImageDropPath]:
-    """Those of `block` that would drop something now, each as often as a forward calls it."""
+    """Return the modules of `block` that drop samples now, each as often as a forward calls it."""
     return [
         module
         for module in block.modules()
@@ -197,16 +197,16 @@ def active_drop_paths(block: nn.Module) -> list[ImageDropPath]:
     ]
 
 
-def run_dropping(block: nn.Module, tokens: Tensor, *keeps: Tensor, **kwargs: Any) -> Tensor:
-    """Runs `block` with the factors `keeps`, one for each of its `active_drop_paths`.
+def run_dropping(block: nn.Module, tokens: Tensor, *drop_masks: Tensor, **kwargs: Any) -> Tensor:
+    """Run `block` with the factors `drop_masks`, one for each of its `active_drop_paths`.
 
-    A function of its arguments alone, so that recomputing it for gradients drops the same.
+    It depends on its arguments alone, so that gradient checkpointing drops the same samples again.
     """
     paths = active_drop_paths(block)
-    for path, keep in zip(paths, keeps, strict=True):
-        path.keeps.append(keep)
+    for path, mask in zip(paths, drop_masks, strict=True):
+        path.drop_masks.append(mask)
     try:
         return block(tokens, **kwargs)
-    finally:  # torch leaves a recomputed block by an exception, as soon as it has what it needs
+    finally:  # torch ends a recomputation by an exception as soon as it has all tensors
         for path in paths:
-            path.keeps.clear()
+            path.drop_masks.clear()

@@ -1,26 +1,26 @@
-"""What plain pip wheels lack, supplied: one small remedy per gap, inactive beside the real thing.
+"""Adaptations that let mmengine, mmcv and mmseg run on pip wheels; each is inactive if not needed.
 
-| remedy            | gap                                                                        |
-|-------------------|----------------------------------------------------------------------------|
-| `mmcv_ext`        | `mmcv-lite` has no compiled `mmcv._ext`, so mmseg and mmdet do not import  |
-| `safe_load`       | torch >= 2.6 refuses the files that mmengine writes; none is ever trusted  |
-| `plain_history`   | checkpoints hold mmengine's own classes where plain numbers would do       |
-| `config_packages` | `_base_ = 'mmseg::...'` beside the maintained forks; our row in the table  |
-| `own_configs`     | `_base_ = 'vit_dense::...'` without a folder and without a registry scope  |
+| module                 | problem                                                               |
+|------------------------|-----------------------------------------------------------------------|
+| `mmcv_ext`             | `mmcv-lite` has no compiled `mmcv._ext`: mmseg, mmdet do not import   |
+| `safe_load`            | torch >= 2.6 rejects the files that mmengine writes                   |
+| `checkpoint_sanitizer` | checkpoints hold mmengine's classes where plain numbers suffice       |
+| `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
+| `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 """
 
-from . import config_packages, mmcv_ext, own_configs, safe_load
-from .plain_history import PlainHistoryHook
+from . import config_packages, config_paths, mmcv_ext, safe_load
+from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
 
 
 def apply() -> None:
-    """Installs every remedy; calling it again changes nothing.
+    """Install every adaptation; calling it again changes nothing.
 
     Imports none of mmcv, mmseg and mmdet, and works where they are not installed.
     """
     mmcv_ext.install()
     safe_load.install()
     config_packages.install()
-    own_configs.install()
+    config_paths.install()

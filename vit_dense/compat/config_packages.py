@@ -1,10 +1,10 @@
 """Config inheritance across packages: `_base_ = 'vit_dense::...'` and `'mmseg::...'`.
 
-mmengine knows a fixed table from import name to distribution name, asserts on any other package,
-and finds a package's folder by its distribution: where an installed distribution of the tabled
-name is missing it falls back to importing that name. Both halves fail in practice: the maintained
-forks carry other distribution names (`onedl-mmsegmentation` provides `mmseg`), and an editable
-install has a distribution whose folder is not where the code lies.
+mmengine has a fixed table from import names to distribution names, asserts on any other package,
+and finds a package's folder by its distribution; without an installed distribution of that name it
+imports the name. Both fail in practice: the maintained forks have other distribution names
+(`onedl-mmsegmentation` provides `mmseg`), and the distribution of an editable install is not in the
+folder of the code.
 """
 
 from importlib.metadata import PackageNotFoundError, distribution
@@ -14,13 +14,13 @@ from mmengine.config.utils import MODULE2PACKAGE
 
 __all__ = ['install']
 
-# A module that lies directly in the package. No distribution bears its name, so that mmengine
-# takes the folder from the import system, which is right for every kind of install.
+# A module directly in the package. No distribution has its name, so that mmengine takes the folder
+# from the import system, which is right for every kind of install.
 _OUR_ANCHOR = 'vit_dense.version'
 
 
 def install() -> None:
-    """Adds this package to mmengine's table and maps packages installed under another name."""
+    """Add this package to mmengine's table and map packages installed under another name."""
     MODULE2PACKAGE['vit_dense'] = _OUR_ANCHOR
     for module, package in MODULE2PACKAGE.items():
         renamed = module != package and module != 'vit_dense' and not _has_distribution(package)

@@ -1,7 +1,7 @@
-"""Importing mmseg and mmdet with an error that says which versions fit together.
+"""Import mmseg and mmdet with an error that names compatible versions.
 
-mmseg and mmdet assert on mmcv's version at import and name only its lower bound, so that the
-newest mmcv meets "incompatible, please install mmcv>=2.0.0rc4". The check stays theirs: the
+mmseg and mmdet assert on mmcv's version at import and name only its lower bound, so that the newest
+mmcv ends in "incompatible, please install mmcv>=2.0.0rc4". Their own check is kept, as the
 maintained forks have other bounds.
 """
 
@@ -15,7 +15,7 @@ _TESTED = 'mmcv-lite 2.1.0 (or compiled mmcv 2.1.0), mmengine 0.10.7, mmseg 1.2.
 
 
 def require(name: str) -> ModuleType:
-    """Imports the package `name` ('mmseg' or 'mmdet') and returns it.
+    """Import the package `name` ('mmseg' or 'mmdet') and return it.
 
     Raises:
         ValueError: If `name` is another package.

@@ -1,14 +1,15 @@
-"""Reading checkpoints without trusting them.
+"""Read checkpoints without executing anything in them.
 
 torch >= 2.6 reads with `weights_only=True`, which refuses every class it does not know; mmengine
 0.10.7 stores its `HistoryBuffer` and numpy numbers in each checkpoint, so its own files no longer
-load. The usual ways out (`weights_only=False`, allowing `builtins.getattr`) let a crafted file run
-code. Here torch's restricted reader stays in charge, and the few names that mmengine's files
-mention are answered by inert classes of this module: they record what the file says, and plain
-numbers are made of it afterwards. Nothing that a file names is ever imported or called; a file
-that names anything else is refused.
+load. The usual workarounds (`weights_only=False`, allowing `builtins.getattr`) let a crafted file
+run code. Here torch's restricted reader stays in charge, and the few names that mmengine's files
+mention are resolved to inert classes of this module. They record the content of the file, from
+which plain numbers are made afterwards. Nothing that a file names is ever imported or called; a
+file that names anything else is refused.
 """
 
+import hashlib
 import os
 import pickle
 import re
@@ -16,27 +17,31 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import IO, Any
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import serialization
 
-from .plain_history import restore_histories
+from .checkpoint_sanitizer import restore_histories
 
 __all__ = ['install', 'safe_load']
 
+# The end of a name such as `resnet50-0676ba61.pth`: the first digits of the content's SHA-256.
+_CONTENT_HASH = re.compile(r'-[0-9a-f]{8,}\.\w+$')
+
 
 def safe_load(
-    path: str | os.PathLike[str], map_location: serialization.MAP_LOCATION = 'cpu'
+    source: str | os.PathLike[str] | IO[bytes], map_location: serialization.MAP_LOCATION = 'cpu'
 ) -> dict[str, Any]:
-    """Reads a PyTorch checkpoint, also one written by stock mmengine, and executes nothing in it.
+    """Read a PyTorch checkpoint, also one written by stock mmengine, and execute nothing in it.
 
     Args:
-        path: A file written by `torch.save`, zip or legacy format.
+        source: A file written by `torch.save` in zip or legacy format, or its opened content.
         map_location: As for `torch.load`.
 
     Returns:
@@ -48,22 +53,27 @@ def safe_load(
         ValueError: If the file is damaged or no checkpoint, if it names code to run, or if it
             holds something else than a dict.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {str(path)!r} does not exist; check the path')
+    if isinstance(source, str | os.PathLike):
+        source = Path(source).expanduser()
+        if not source.is_file():
+            raise FileNotFoundError(f'checkpoint {str(source)!r} does not exist; check the path')
+        name, size = repr(str(source)), source.stat().st_size
+    else:
+        name, size = 'from a file server', source.seek(0, os.SEEK_END)
+        source.seek(0)
     try:
         with _inert_globals():
-            content = torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(source, map_location=map_location, weights_only=True)
         content = _revive(content)
     except pickle.UnpicklingError as error:
         # Without its cause: torch's own message advises to switch the protection off.
-        raise ValueError(_explain(path, error)) from None
+        raise ValueError(_explain(name, size, error)) from None
     # Damage shows as almost any exception: torch's readers expect well-formed files.
     except Exception as error:
-        raise ValueError(_explain(path, error)) from error
+        raise ValueError(_explain(name, size, error)) from error
     if not isinstance(content, dict):
         raise ValueError(
-            f'checkpoint {str(path)!r}: got a {type(content).__name__} at the top level; it must '
+            f'checkpoint {name}: got a {type(content).__name__} at the top level; it must '
             f'be a dict (of weights, or with a `state_dict`). Save `model.state_dict()` instead.'
         )
     restore_histories(content)
@@ -71,24 +81,34 @@ def safe_load(
 
 
 def install() -> None:
-    """Lets mmengine read local and downloaded checkpoints (`load_from`, resume) with `safe_load`.
+    """Make mmengine read checkpoints of every URL scheme with `safe_load`.
 
-    Uses mmengine's own loader registry.
+    All of its loaders (`''`, `http://`, `torchvision://`, `open-mmlab://`, `s3://` and others)
+    end in one of two functions, which they look up in their own module: `torch.load` and
+    `load_url`. Both are replaced there and nowhere else.
     """
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+    vars(mmengine_checkpoint).update(torch=_SafeTorch('torch'), load_url=_load_url)
 
 
-def load_from_local(
-    filename: str, map_location: serialization.MAP_LOCATION = None
-) -> dict[str, Any]:
-    """Reads a local file; mmengine's log line takes the name of its loader from this function."""
-    if Path(filename).suffix == '.safetensors':
-        return {'state_dict': _read_safetensors(filename)}
-    return safe_load(filename, map_location)
+class _SafeTorch(ModuleType):
+    """The module `torch` with a `load` that executes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(
+        source: str | os.PathLike[str] | IO[bytes],
+        map_location: serialization.MAP_LOCATION = None,
+        **ignored: Any,  # such as weights_only=False, which is never granted
+    ) -> dict[str, Any]:
+        """Read a .safetensors file or a PyTorch checkpoint."""
+        if isinstance(source, str | os.PathLike) and Path(source).suffix == '.safetensors':
+            return {'state_dict': _read_safetensors(source)}
+        return safe_load(source, map_location)
 
 
-def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
+def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -96,30 +116,44 @@ def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(
-            f'{path} is no sound .safetensors file: {error}. Copy it again.'
+            f'{path} is not a valid .safetensors file: {error}. Copy it again.'
         ) from error
 
 
-def load_from_http(url: str, map_location: serialization.MAP_LOCATION = None) -> dict[str, Any]:
-    """Downloads a file into torch's hub cache, once, and reads it there."""
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    path = folder / os.path.basename(url.partition('?')[0])
-    rank, _ = get_dist_info()
-    if rank == 0 and not path.exists():
+def _load_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: serialization.MAP_LOCATION = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Download a file into torch's hub cache, once, and read it there."""
+    folder = Path(model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints'))
+    path = folder / _cache_name(url)
+    if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))
-    barrier()
-    if not path.exists():  # another node, whose disk rank 0 does not share
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))
-    return safe_load(path, map_location)
+        # Under another name until it is complete.
+        torch.hub.download_url_to_file(url, str(path), progress=progress)
+    return _SafeTorch.load(path, map_location)
 
 
-def _explain(path: Path, error: Exception) -> str:
+def _cache_name(url: str) -> str:
+    """Return a name that no other content has.
+
+    It is the URL's own, as torch's hub stores it, if that carries the hash of the content, and is
+    extended by a hash of the URL otherwise: `model.pth` of two servers are two files.
+    """
+    name = Path(unquote(urlparse(url).path)).name
+    if _CONTENT_HASH.search(name):
+        return name
+    stem, suffix = os.path.splitext(name)
+    return f'{stem}.url-{hashlib.sha256(url.encode()).hexdigest()[:16]}{suffix}'
+
+
+def _explain(name: str, size: int, error: Exception) -> str:
     refused = re.search(r'GLOBAL (\S+)', str(error))
     if refused:
         return (
-            f'checkpoint {str(path)!r} names {refused[1]!r}, which is neither weights nor a plain '
+            f'checkpoint {name} names {refused[1]!r}, which is neither weights nor a plain '
             f'value: reading it would run code that the file chooses, so it is refused. If you '
             f'trust its source, save the weights alone where they were made: '
             f"torch.save({{'state_dict': model.state_dict()}}, path)."
@@ -128,7 +162,7 @@ def _explain(path: Path, error: Exception) -> str:
     text = str(error).rpartition('WeightsUnpickler error: ')[2].strip()
     reason = (text or type(error).__name__).splitlines()[0]
     return (
-        f'checkpoint {str(path)!r} ({path.stat().st_size} bytes) cannot be read ({reason}): it is '
+        f'checkpoint {name} ({size} bytes) cannot be read ({reason}): it is '
         f'damaged, cut short, or not written by torch.save with its default protocol. Download or '
         f'copy it again.'
     )
@@ -136,7 +170,7 @@ def _explain(path: Path, error: Exception) -> str:
 
 @contextmanager
 def _inert_globals() -> Iterator[None]:
-    """Answers mmengine's and numpy's names by inert classes, even where a user has allowed them."""
+    """Resolve mmengine's and numpy's names to inert classes, even if a user has allowed them."""
     with _LOCK:
         allowed = serialization.get_safe_globals()
         others = [item for item in allowed if _global_name(item) not in _INERT]
@@ -159,7 +193,7 @@ def _global_name(item: Any) -> str:
 
 
 class _Inert:
-    """Stands for an object of the file: keeps its arguments and its state, does nothing."""
+    """Placeholder for an object of the file, which records its arguments and its state."""
 
     args: tuple[Any, ...]
     state: Any
@@ -173,7 +207,7 @@ class _Inert:
         self.state = state
 
     def revive(self) -> Any:
-        """Returns the plain value that arguments and state describe."""
+        """Return the plain value that arguments and state describe."""
         raise NotImplementedError
 
 
@@ -216,17 +250,17 @@ class _Scalar(_Inert):
 
 
 class _Reference(_Inert):
-    """`builtins.getattr(HistoryBuffer, 'mean')`: the statistics every history has anyway."""
+    """`builtins.getattr(HistoryBuffer, 'mean')`: the statistics that every history has."""
 
     def revive(self) -> None:
-        """Nothing: the real `HistoryBuffer` brings its own."""
+        """Return None: the real `HistoryBuffer` has its own statistics."""
 
 
 def _new_array(*args: Any) -> _Array:
     return _Array()
 
 
-# All that stock mmengine's files mention beyond what torch knows. numpy renamed its core in 2.0.
+# All names in stock mmengine's files that torch does not allow. numpy renamed its core in 2.0.
 _INERT: dict[str, Callable[..., Any]] = {
     'mmengine.logging.history_buffer.HistoryBuffer': _History,
     'builtins.getattr': _Reference,
@@ -240,7 +274,7 @@ _INERT: dict[str, Callable[..., Any]] = {
 
 
 def _revive(value: Any) -> Any:
-    """Replaces inert objects by the plain values they describe, in nested containers."""
+    """Replace inert objects by the plain values they describe, in nested containers."""
     if isinstance(value, _Inert):
         return value.revive()
     if isinstance(value, dict):

@@ -1,16 +1,15 @@
 """Multi-scale deformable attention (Deformable DETR, Zhu et al. 2021, eq. 3) without a compiler.
 
 Each query looks at a few points per level of a feature pyramid, at offsets that it predicts, and
-sums what it finds there with weights that it predicts. Three ways to take the samples, equal up to
-rounding:
+sums what it finds there with weights that it predicts. Three backends, equal up to rounding:
 
 - mmcv's CUDA kernel, where a compiled mmcv is installed;
 - `grid_sample`, on accelerators and when a graph is exported;
 - `embedding_bag` on CPUs: the four corners of each bilinear sample are rows of one table, so that
-  a query is a weighted sum of rows. Rows are contiguous there, which makes it 3 to 6 times faster.
+  a query is a weighted sum of rows. Rows are contiguous, which makes it 3 to 6 times faster.
 
-Sampling runs in float32 (float64 for float64 inputs) under autocast too: in half precision the
-positions lose the fraction of a pixel that the interpolation lives from.
+Sampling runs in float32 (float64 for float64 inputs), also under autocast: in half precision the
+positions would lose the fraction of a pixel that bilinear interpolation needs.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .native import native_ms_deform_attn
-from .row_sums import weighted_row_sums
-from .sampling_grid import SamplingGrid, SpatialShapes
+from .native import NativeOp, native_ms_deform_attn
+from .sampling_grid import LevelSizes, SamplingGrid, SpatialShapes
+from .weighted_gather import weighted_gather
 
 MAX_INT32 = 2**31 - 1
 
@@ -34,8 +33,10 @@ def ms_deform_attn(
     spatial_shapes: SpatialShapes,
     sampling_locations: Tensor,
     attention_weights: Tensor,
+    *,
+    grid: SamplingGrid | None = None,
 ) -> Tensor:
-    """Samples `value` bilinearly at `sampling_locations` and sums with `attention_weights`.
+    """Sample `value` bilinearly at `sampling_locations` and sum with `attention_weights`.
 
     Samples outside a level count as zero.
 
@@ -45,12 +46,13 @@ def ms_deform_attn(
         sampling_locations: (B, Lq, heads, levels, points, 2), (x, y) normalised so that 0 and 1
             are a level's outer edges.
         attention_weights: (B, Lq, heads, levels, points).
+        grid: Optional grid with the same shapes, which keeps them on the device for mmcv's kernel.
 
     Returns:
         (B, Lq, heads * head_dim), in the dtype of `value`.
 
     Raises:
-        ValueError: the number of tokens or of levels contradicts `spatial_shapes`.
+        ValueError: If the number of tokens or of levels contradicts `spatial_shapes`.
     """
     tokens = sum(h * w for h, w in spatial_shapes)
     if value.shape[1] != tokens or sampling_locations.shape[3] != len(spatial_shapes):
@@ -60,26 +62,27 @@ def ms_deform_attn(
             f'and {len(spatial_shapes)} levels'
         )
     dtype = torch.promote_types(value.dtype, torch.float32)
-    inputs = (
-        value.to(dtype),
-        spatial_shapes,
-        sampling_locations.to(dtype),
-        attention_weights.to(dtype),
-    )
+    samples = value.to(dtype), sampling_locations.to(dtype), attention_weights.to(dtype)
+    native = _native_op(value)
+    if native is not None:
+        levels = grid.level_sizes if grid else LevelSizes.of(spatial_shapes, value.device)
+        return native(samples[0], levels, *samples[1:]).to(value.dtype)
+    on_cpu = value.device.type == 'cpu' and not torch.onnx.is_in_onnx_export()
+    backend = _by_embedding_bag if on_cpu else _by_grid_sample
+    return backend(samples[0], spatial_shapes, *samples[1:]).to(value.dtype)
+
+
+def _native_op(value: Tensor) -> NativeOp | None:
     # under torch.compile the look-up would break the graph, and grid_sample is fused there
-    if value.is_cuda and not torch.compiler.is_compiling():
-        native = native_ms_deform_attn()
-        if native is not None:
-            return native(*inputs).to(value.dtype)
-    if value.device.type == 'cpu' and not torch.onnx.is_in_onnx_export():
-        return _by_embedding_bag(*inputs).to(value.dtype)
-    return _by_grid_sample(*inputs).to(value.dtype)
+    if not value.is_cuda or torch.compiler.is_compiling():
+        return None
+    return native_ms_deform_attn()
 
 
 def _by_grid_sample(
     value: Tensor, spatial_shapes: SpatialShapes, locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """One `grid_sample` per level, heads folded into the batch."""
+    """Call `grid_sample` once per level, with the heads folded into the batch."""
     batch, _, heads, head_dim = value.shape
     queries, points = locations.shape[1], locations.shape[4]
     levels = value.split([h * w for h, w in spatial_shapes], dim=1)
@@ -97,30 +100,30 @@ def _by_grid_sample(
 def _by_embedding_bag(
     value: Tensor, spatial_shapes: SpatialShapes, locations: Tensor, weights: Tensor
 ) -> Tensor:
-    """One weighted row sum per query and head over the corners of all its samples."""
+    """Compute one weighted sum of rows per query and head, over the corners of all its samples."""
     batch, tokens, heads, head_dim = value.shape
     queries = locations.shape[1]
     rows, row_weights = _corners(spatial_shapes, locations, weights)
     # the table holds the rows of (image, token, head) in this order
     table = value.reshape(batch * tokens * heads, head_dim)
-    out = weighted_row_sums(table, rows, row_weights)
+    out = weighted_gather(table, rows, row_weights)
     return out.view(batch, queries, heads * head_dim)
 
 
 def _corners(
     spatial_shapes: SpatialShapes, locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The four corners of each sample as rows of the table of (image, token, head).
+    """Find the four corners of each sample as rows of the table of (image, token, head).
 
     Returns:
-        row numbers (B * Lq * heads, 4 * levels * points), corner by corner, and the product of
+        Row numbers (B * Lq * heads, 4 * levels * points), corner by corner, and the product of
         bilinear and attention weight of the same shape, 0 outside the level.
     """
     batch, queries, heads, levels, points = weights.shape
     tokens = sum(h * w for h, w in spatial_shapes)
     corners = 4 * batch * queries * heads * levels * points
-    small = max(corners, batch * tokens * heads) <= MAX_INT32
-    dtype = torch.int32 if small else torch.int64  # half the memory
+    is_within_int32 = max(corners, batch * tokens * heads) <= MAX_INT32
+    dtype = torch.int32 if is_within_int32 else torch.int64  # half the memory
 
     # Elementwise work runs on (B * Lq, heads * levels * points): CPUs are slow at broadcasting
     # over dimensions as short as levels and points.
@@ -151,7 +154,7 @@ def _join(corners: list[Tensor], shape: tuple[int, int]) -> Tensor:
 
 
 def _neighbours(locations: Tensor, sizes: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The two cells around each place along one axis, with their shares, 0 outside the level."""
+    """Find the two cells around each position along one axis, and their shares (0 outside)."""
     position = locations * sizes.to(locations.dtype) - 0.5  # in cells
     floor = position.detach().floor()
     fraction = position - floor
@@ -165,9 +168,9 @@ def _neighbours(locations: Tensor, sizes: Tensor) -> list[tuple[Tensor, Tensor]]
 
 
 class MSDeformAttn(nn.Module):
-    """The attention layer: predicts offsets and weights from the query, projects in and out.
+    """Attention layer that predicts offsets and weights from the query, and projects in and out.
 
-    Sub-layers carry the names of the released implementations: `sampling_offsets`,
+    Sub-layers have the names of the released implementations: `sampling_offsets`,
     `attention_weights`, `value_proj`, `output_proj`.
     """
 
@@ -182,14 +185,14 @@ class MSDeformAttn(nn.Module):
     ) -> None:
         """
         Args:
-            dim: width of queries, values and outputs.
-            num_heads: heads; must divide `dim * value_ratio`.
-            num_levels: levels of the value pyramid.
-            num_points: points per head and level.
-            value_ratio: width of the sampled values over `dim` (released: 1 or 0.5).
+            dim: Width of queries, values and outputs.
+            num_heads: Number of heads; must divide `dim * value_ratio`.
+            num_levels: Number of levels of the value pyramid.
+            num_points: Points per head and level.
+            value_ratio: Width of the sampled values over `dim` (released: 1 or 0.5).
 
         Raises:
-            ValueError: `num_heads` does not divide the value width.
+            ValueError: If `num_heads` does not divide the value width.
         """
         super().__init__()
         value_dim = int(dim * value_ratio)
@@ -215,7 +218,7 @@ class MSDeformAttn(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Heads look in evenly spread directions, point k at k cells' distance (paper, A.4)."""
+        """Spread the heads' directions evenly, point k at a distance of k cells (paper, A.4)."""
         angle = torch.arange(self.num_heads) * (2 * math.pi / self.num_heads)
         direction = torch.stack((angle.cos(), angle.sin()), -1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
@@ -232,10 +235,11 @@ class MSDeformAttn(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def forward(self, query: Tensor, grid: SamplingGrid, feat: Tensor) -> Tensor:
-        """
+        """Sample `feat` around the reference points of the queries.
+
         Args:
             query: (B, Lq, dim).
-            grid: where the queries stand among the levels of `feat`.
+            grid: Reference points of the queries in the levels of `feat`.
             feat: (B, S, dim), the levels one after the other.
 
         Returns:
@@ -246,14 +250,18 @@ class MSDeformAttn(nn.Module):
         value = value.view(batch, feat.shape[1], self.num_heads, -1)
         layout = (batch, queries, self.num_heads, self.num_levels, self.num_points)
         weights = self.attention_weights(query).view(*layout[:3], -1)
-        weights = _softmax(weights.float()).view(layout)
-        offsets = self.sampling_offsets(query).float().view(*layout, 2)
-        out = ms_deform_attn(value, grid.shapes, grid.locations(offsets), weights)
+        weights = _softmax(_at_least_float32(weights)).view(layout)
+        offsets = _at_least_float32(self.sampling_offsets(query)).view(*layout, 2)
+        out = ms_deform_attn(value, grid.shapes, grid.locations(offsets), weights, grid=grid)
         return self.output_proj(out)
 
 
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _softmax(x: Tensor) -> Tensor:
-    """Over the last dimension, also where it is short: torch's own is slow there on CPUs."""
+    """Compute the softmax of the last dimension; torch's is slow on CPUs where that is short."""
     if x.device.type != 'cpu':
         return x.softmax(-1)
     x = (x - x.detach().amax(-1, keepdim=True)).exp()

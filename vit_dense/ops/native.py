@@ -5,17 +5,22 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-NativeOp = Callable[[Tensor, Sequence[tuple[int, int]], Tensor, Tensor], Tensor]
+from .sampling_grid import LevelSizes
+
+NativeOp = Callable[[Tensor, LevelSizes, Tensor, Tensor], Tensor]
 
 
 @functools.cache
 def native_ms_deform_attn() -> NativeOp | None:
-    """The compiled op behind the signature of `ms_deform_attn`, or None without mmcv's CUDA ops."""
+    """Return mmcv's compiled op, or None where there is none for CUDA.
+
+    Its arguments are those of `ms_deform_attn`, with the sizes of the levels on the device.
+    """
     if importlib.util.find_spec('mmcv') is None:
         return None
     try:
@@ -32,16 +37,12 @@ def native_ms_deform_attn() -> NativeOp | None:
     function = module.MultiScaleDeformableAttnFunction
 
     @torch.compiler.disable
-    def native(
-        value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-    ) -> Tensor:
-        sizes = torch.tensor(list(shapes), dtype=torch.long, device=value.device)
-        starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
+    def native(value: Tensor, levels: LevelSizes, locations: Tensor, weights: Tensor) -> Tensor:
         # the last argument is the number of images per kernel call: the whole batch
         return function.apply(
             value.contiguous(),
-            sizes,
-            starts,
+            levels.sizes,
+            levels.starts,
             locations.contiguous(),
             weights.contiguous(),
             value.shape[0],

@@ -92,7 +92,7 @@ class ReleasedBeitFamily(BeitFamily):
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
         return model.pos_drop(model.patch_embed(image)), TokenContext(grid)
 
-    def block_kwargs(
+    def recomputed_kwargs(
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
         assert tile is not None

@@ -1,10 +1,9 @@
-"""What timm's families do differently: the only place that touches timm's private names.
+"""Differences between timm's families; the only package that uses timm's private names.
 
-A family of isotropic ViTs (`Family`) says with which arguments it is built for images of any size,
+A family of isotropic ViTs (`Family`) defines the arguments that build it for images of any size,
 how an image becomes tokens, and what a block needs besides tokens. To add one, write a `Family`
-subclass in the file it belongs to and enter the timm module that registers its models in
-`registry.FAMILIES`; ARCHITECTURE.md has the steps. `pyramids` holds the few facts that
-hierarchical models need.
+subclass and add the timm module that registers its models to `registry.FAMILIES`; ARCHITECTURE.md
+lists the steps. `pyramids` has the few settings of hierarchical models.
 """
 
 from .base import Family, TokenContext

@@ -1,4 +1,4 @@
-"""What a family of isotropic ViTs answers for, and the plain ViT's answers."""
+"""Interface of a family of isotropic ViTs, with the implementation for plain ViTs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..windows import Tile
 
 @dataclass
 class TokenContext:
-    """What belongs to one embedded batch besides its tokens.
+    """Data of one embedded batch besides its tokens.
 
     Attributes:
         grid: (h, w), the patch tokens' grid.
-        rope: rotary embedding (h*w, D), or (depth, heads, h*w, D) where it differs by block.
-        cache: what blocks share and what is computed once per forward.
+        rope: Rotary embedding (h*w, D), or (depth, heads, h*w, D) where it differs by block.
+        cache: Values that blocks share, computed once per forward.
     """
 
     grid: tuple[int, int]
@@ -27,12 +27,12 @@ class TokenContext:
 
 
 class Family:
-    """VisionTransformer and its subclasses: learned positions, blocks that take tokens alone.
+    """VisionTransformer and its subclasses, whose blocks take tokens alone.
 
     Attributes:
-        build_kwargs: arguments that make timm accept any image size.
-        no_windows: why blocks cannot run in windows; empty where they can.
-        no_final_norm: why no norm layer follows the blocks; empty where one does.
+        build_kwargs: Arguments that make timm accept any image size.
+        no_windows: Reason why blocks cannot run in windows; empty if they can.
+        no_final_norm: Reason why no norm layer follows the blocks; empty if one does.
     """
 
     build_kwargs: Mapping[str, Any] = {'dynamic_img_size': True, 'dynamic_img_pad': True}
@@ -40,19 +40,19 @@ class Family:
     no_final_norm: str = ''
 
     def trunk(self, model: Any) -> Any:
-        """The part of a freshly built timm model that has the blocks."""
+        """Return the part of a new timm model that has the blocks."""
         return model
 
     def prepare(self, model: nn.Module) -> None:
-        """Adapts the trunk of a freshly built timm model to images of any size."""
+        """Adapt the trunk of a new timm model to images of any size."""
 
     def patch_size(self, model: Any) -> tuple[int, int]:
-        """(height, width) of the pixels that become one token."""
+        """Return (height, width) of a patch, in pixels."""
         height, width = model.patch_embed.patch_size
         return int(height), int(width)
 
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
-        """(B, 3, H, W) -> ((B, P + h*w, C), context), as timm's own forward does it."""
+        """Embed (B, 3, H, W) as timm's forward does: tokens (B, P + h*w, C) and their context."""
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
         tokens = model._pos_embed(model.patch_embed(image))
         return model.norm_pre(model.patch_drop(tokens)), TokenContext(grid)
@@ -60,17 +60,30 @@ class Family:
     def block_kwargs(
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
-        """Keyword arguments of block `index`, in a tile's windows or (None) over the whole grid."""
+        """Return keyword arguments of block `index`, on a tile's windows or (None) the whole grid.
+
+        With gradient checkpointing they are kept until the backward pass.
+        """
+        return {}
+
+    def recomputed_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
+        """Return further keyword arguments, which gradient checkpointing computes again.
+
+        For large tensors that only one block uses. It must not write anything to `context.cache`
+        that has a gradient.
+        """
         return {}
 
 
 def accept_any_size(model: Any) -> None:
-    """Lets a patch embedding that was built for one size take others, padded to whole patches."""
+    """Let a patch embedding accept images of any size, padded to whole patches."""
     model.patch_embed.strict_img_size = False
     model.patch_embed.dynamic_img_pad = True
 
 
 def share_drop_paths(model: Any) -> None:
-    """Says that each block has one module of stochastic depth for its two branches."""
+    """Declare that the two branches of each block share one module of stochastic depth."""
     for block in model.blocks:
         block.drop_path.uses = 2

@@ -1,8 +1,8 @@
-"""ConViT (d'Ascoli et al. 2021): blocks that attend to places, then blocks that attend to content.
+"""ConViT (d'Ascoli et al. 2021): blocks with positional attention, then ordinary blocks.
 
 A gate in each of the first blocks mixes attention by content with attention by distance, whose
-offsets are computed here for the grid at hand. The cls token joins behind those blocks in timm;
-here it comes first and passes through them untouched, which is the same.
+offsets are computed here for the current grid. In timm the cls token joins after those blocks; here
+it comes first and passes through them unchanged, which is equivalent.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from torch import Tensor
 
 from ..windows import Tile
 from .base import Family, TokenContext, accept_any_size, share_drop_paths
-from .others import leave_out_cls
+from .class_attention import leave_out_cls
 
 
 class _PlacedBlock(convit.Block):
-    """A block with distances that are given, where timm's makes those of a square grid."""
+    """timm's block with given offsets; timm computes those of a square grid."""
 
     def forward(self, x: Tensor, offsets: Tensor) -> Tensor:  # type: ignore[override]
-        """
+        """Run the block on all tokens but the first P.
+
         Args:
-            x: (B, P + N, C), of which the first P tokens leave as they came.
+            x: (B, P + N, C), of which the first P tokens are returned unchanged.
             offsets: (1, N, N, 3), see `ConvitFamily`.
 
         Returns:
@@ -48,7 +49,7 @@ class ConvitFamily(Family):
         local = [block for block in model.blocks if block.use_gpsa]
         for block in local:
             block.__class__ = _PlacedBlock
-        if len(local) == len(model.blocks):  # it would join behind the last block
+        if len(local) == len(model.blocks):  # it would join after the last block
             leave_out_cls(model)
 
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
@@ -79,7 +80,7 @@ class ConvitFamily(Family):
 
 
 def _offsets(grid: tuple[int, int], like: Tensor) -> Tensor:
-    """(1, N, N, 3) from each token to each other: columns, rows, squared distance."""
+    """Compute columns, rows and squared distance between all tokens, (1, N, N, 3)."""
     axes = [torch.arange(size, dtype=like.dtype, device=like.device) for size in grid]
     rows, columns = (axis.flatten() for axis in torch.meshgrid(*axes, indexing='ij'))
     across, down = columns - columns[:, None], rows - rows[:, None]

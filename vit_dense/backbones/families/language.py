@@ -1,7 +1,7 @@
 """Vision encoders of language models: DeepSeek, Qwen3, Gemma 4.
 
 Plain ViTs with rotary positions and no prefix tokens. timm's classifiers wrap the encoder, and the
-encoders end in a projection to the language model's width; neither serves dense prediction.
+encoders end in a projection to the language model's width; dense prediction uses neither.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .rotary import EvaFamily
 
 
 def encoder_of(model: Any) -> Any:
-    """The encoder inside timm's classifier, or the model where it is one."""
+    """Return the encoder of timm's classifier, or the model if it is an encoder."""
     encoder = getattr(model, 'encoder', model)
     encoder.pretrained_cfg = model.pretrained_cfg
     return encoder
 
 
 class DeepSeekFamily(EvaFamily):
-    """DeepSeek's encoder: rotary positions alone."""
+    """DeepSeek's encoder: rotary positions only."""
 
     build_kwargs: Mapping[str, Any] = {}
     projection = 'aligner'
@@ -53,12 +53,12 @@ class QwenFamily(DeepSeekFamily):
 
 
 class _LookedUpPositions(gemma4_vit.Gemma4PatchEmbed):
-    """timm multiplies the table of 10240 rows with one-hot vectors; looking rows up is the same."""
+    """Table look-up; timm multiplies the table of 10240 rows with one-hot vectors instead."""
 
     def _position_embeddings(
         self, position_ids: Tensor, padding_positions: Tensor | None
     ) -> Tensor:
-        """(B, N, 2) columns and rows -> (B, N, C)."""
+        """Look up (B, N, C) positions of (B, N, 2) columns and rows."""
         columns, rows = position_ids.unbind(-1)
         return self.position_embedding_table[0][columns] + self.position_embedding_table[1][rows]
 
@@ -80,10 +80,10 @@ class GemmaFamily(Family):
         height, width = image.shape[-2:]
         patch = self.patch_size(model)
         image = F.pad(image, (0, -width % patch[1], 0, -height % patch[0]))
-        tokens, places, _ = model.patch_embed(image)
+        tokens, positions, _ = model.patch_embed(image)
         grid = (image.shape[-2] // patch[0], image.shape[-1] // patch[1])
         # cosines and sines, the same for all images
-        rope = torch.stack(model.rotary_emb(tokens[:1], places[:1]))  # (2, 1, h*w, D)
+        rope = torch.stack(model.rotary_emb(tokens[:1], positions[:1]))  # (2, 1, h*w, D)
         return tokens, TokenContext(grid, rope)
 
     def block_kwargs(

@@ -1,4 +1,4 @@
-"""A ViT's parameters: which ones dense prediction uses, and to which layer they belong."""
+"""Parameters of a ViT: those that dense prediction uses, and their layers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import nn
 
 
 def has_final_norm(model: Any) -> bool:
-    """Whether timm built a norm layer after the last block; some pool before they normalise."""
+    """Tell whether timm built a norm layer after the last block; some models pool before it."""
     return not isinstance(getattr(model, 'norm', None), nn.Identity | None)
 
 
 def drop_unused(model: Any, *, final_norm: bool) -> None:
-    """Removes what dense prediction never runs, so that no parameter goes without gradient."""
+    """Remove layers that dense prediction never runs, which would get no gradient."""
     for name in ('attn_pool', 'head_dist'):
         if getattr(model, name, None) is not None:
             setattr(model, name, None)
     model.fc_norm = nn.Identity()
     if not final_norm:
         model.norm = nn.Identity()
-    # DINOv2 files carry it; timm builds it for some models only
+    # in DINOv2's files; timm builds it for some models only
     if getattr(model, 'mask_token', None) is not None:
         model.mask_token = None
 
 
-# Parameters that stand before the blocks, also where timm's matchers leave them out.
+# Parameters before the blocks, including those that timm's matchers leave out.
 _EMBEDDINGS = (
     'patch_embed.',
     'pos_embed',
@@ -49,10 +49,10 @@ _EMBEDDINGS = (
 
 
 def layer_ids(model: Any) -> dict[str, int]:
-    """Parameter name -> 0 for embeddings, i + 1 for block i, depth + 1 for the final norm.
+    """Map parameter names to 0 (embeddings), i + 1 (block i) or depth + 1 (final norm).
 
-    Blocks are found by timm's `group_matcher`. A parameter that is none of these is left out, for
-    the caller to refuse.
+    Blocks are found by timm's `group_matcher`. Other parameters are left out, for the
+    caller to reject.
     """
     found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
     ids = {}

@@ -1,4 +1,4 @@
-"""What hierarchical families need in order to take images of any size; most need nothing."""
+"""Changes that hierarchical families need for images of any size; most need none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import hiera, maxxvit, swin_transformer_v2, swin_transformer_v2_cr
 from torch import Tensor
 
-from .registry import FAMILIES, refuse_neither, timm_module
+from .registry import FAMILIES, check_supported, timm_module
 
 _PARTITIONED = (
     maxxvit.PartitionAttentionCl,
@@ -20,37 +20,37 @@ _PARTITIONED = (
 
 
 class PyramidFamily:
-    """A hierarchical model that takes images of any size as timm builds it.
+    """A hierarchical model that accepts images of any size as timm builds it.
 
     Attributes:
-        build_kwargs: arguments that make timm accept any image size.
+        build_kwargs: Arguments that make timm accept any image size.
     """
 
     build_kwargs: Mapping[str, Any] = {}
 
     def prepare(self, model: Any) -> None:
-        """Adapts a freshly built timm model to images of any size."""
+        """Adapt a new timm model to images of any size."""
 
     def divisor(self, model: Any) -> int:
-        """What image sizes must be multiples of, in pixels; at least the last stride."""
+        """Return the multiple that image sizes must be of, in pixels; at least the last stride."""
         return 32
 
     def set_size(self, model: Any, size: tuple[int, int]) -> None:
-        """Adapts the model to the image (H, W) that comes next."""
+        """Adapt the model to the size (H, W) of the next image."""
 
 
 class SwinFamily(PyramidFamily):
     """Swin: windows shift in every stage.
 
-    timm switches the shift off where the trained image is one window. Larger images have several
-    there, which only shifted windows connect; the authors' dense models shift always.
+    timm disables the shift where the trained image is one window. Larger images have several
+    windows there, which only shifted windows connect; the authors' dense models always shift.
     """
 
     build_kwargs: Mapping[str, Any] = {'strict_img_size': False, 'always_partition': True}
 
 
 class _ShiftedV2(swin_transformer_v2.SwinTransformerV2Block):
-    """A block that timm never shifts, shifted along each axis on which the map has windows."""
+    """A block without a shift in timm, shifted along each axis with several windows."""
 
     def _attn(self, x: Tensor) -> Tensor:
         self.shift_size = _shift(self, x)
@@ -58,7 +58,7 @@ class _ShiftedV2(swin_transformer_v2.SwinTransformerV2Block):
 
 
 class _ShiftedV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
-    """The same in timm's own reading of SwinV2."""
+    """`_ShiftedV2` for timm's own version of SwinV2."""
 
     def _shifted_window_attn(self, x: Tensor) -> Tensor:
         self.shift_size = _shift(self, x)
@@ -66,29 +66,29 @@ class _ShiftedV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
 
 
 def _never_shifts(block: Any) -> bool:
-    """Whether timm has switched off the shift that this second block of a pair was to have."""
+    """Tell whether timm disabled the shift of this second block of a pair."""
     return any(block.target_shift_size) and not any(block.shift_size)
 
 
 def _shift(block: Any, x: Tensor) -> tuple[int, int]:
-    """Half a window where the map (B, h, w, C) is larger than one, 0 elsewhere."""
+    """Return half a window where the map (B, h, w, C) is larger than one, 0 elsewhere."""
     sizes = zip(x.shape[1:3], block.window_size, strict=True)
     down, across = (window // 2 if size > window else 0 for size, window in sizes)
     return down, across
 
 
 class SwinV2Family(PyramidFamily):
-    """SwinV2, also timm's reading of it (`swinv2_cr`): windows shift wherever there are several.
+    """SwinV2 and timm's own version of it (`swinv2_cr`): windows shift wherever there are several.
 
-    timm decides by the trained image, of which the last maps are one window: there it never shifts.
-    A larger image has several windows, which nothing would connect: here such a map's are shifted
-    by half a window in every second block. Images of the trained size and below give timm's maps.
+    timm decides by the trained image, whose last maps are one window: there it never shifts. A
+    larger image has several windows there, which nothing would connect; they are shifted by half a
+    window in every second block. Images up to the trained size give timm's maps.
 
-    Windows keep the size that they have in the trained model, where timm cuts them to the map (16
-    to 8 in the last stage of `swinv2_tiny_window16_256`), and `always_partition` is not used as it
-    is for Swin: the bias is learned as a function of distance by window edge, so that a larger
-    window would give each trained distance another meaning. A shift moves windows and hides pairs;
-    it asks for no bias that was not trained.
+    Windows keep their size in the trained model, which timm limits to the map (16 to 8 in the last
+    stage of `swinv2_tiny_window16_256`), and `always_partition` is not used, unlike for Swin: the
+    bias is a learned function of distance over window edge, so that a larger window would change
+    the meaning of each trained distance. A shift moves windows and masks pairs; it needs no
+    untrained bias.
     """
 
     build_kwargs: Mapping[str, Any] = {'strict_img_size': False}
@@ -116,7 +116,7 @@ class _AnySizeHiera(hiera.Hiera):
 
 
 class HieraFamily(PyramidFamily):
-    """Hiera: the order of its tokens, and with it its windows, follows from the image size."""
+    """Hiera: the order of its tokens, and so its windows, depends on the image size."""
 
     def prepare(self, model: Any) -> None:
         model.__class__ = _AnySizeHiera
@@ -136,19 +136,19 @@ class HieraFamily(PyramidFamily):
 
 
 class MobileVitFamily(PyramidFamily):
-    """MobileViT: attention among every second cell; maps of odd size would be resized to even."""
+    """MobileViT: attention over every second cell; maps of odd size would be resized to even."""
 
     def divisor(self, model: Any) -> int:
         return 64
 
 
 class MaxVitFamily(PyramidFamily):
-    """MaxViT: windows and grids of one size that divide the maps. CoAtNet has no such.
+    """MaxViT: windows and grids of one size that divide the maps. CoAtNet has none.
 
-    Images are padded to multiples of 32 windows' edges: of 224 px where windows have 7 cells, so
-    that crops should be such. `model_kwargs=dict(img_size=...)` sets the windows to a 32nd of that
-    size and resizes the trained tables: with 512, a crop of 512 px is not padded, and each window
-    has 16x16 cells.
+    Images are padded to multiples of 32 times the window: of 224 px for windows of 7 cells, so
+    crops should be multiples of that. `model_kwargs=dict(img_size=...)` sets the windows to a 32nd
+    of that size and resizes the trained tables: with 512, a crop of 512 px is not padded, and each
+    window has 16x16 cells.
     """
 
     def divisor(self, model: Any) -> int:
@@ -164,17 +164,17 @@ PYRAMIDS: dict[str, PyramidFamily] = {
     'mobilevit': MobileVitFamily(),
     'maxxvit': MaxVitFamily(),
 }
-"""By the module of `timm.models`; hierarchical models of other modules need nothing."""
+"""Keys are modules of `timm.models`; hierarchical models of other modules need no changes."""
 
 
 def find_pyramid_family(model_name: str) -> PyramidFamily:
-    """The family of a timm model name, with or without a pretrained tag.
+    """Return the family of a timm model name, with or without a pretrained tag.
 
     Raises:
-        ValueError: no such model or tag, or a plain ViT.
+        ValueError: If there is no such model or tag, or if it is a plain ViT.
     """
     module = timm_module(model_name)
-    refuse_neither(model_name, module)
+    check_supported(model_name, module)
     if module in FAMILIES:
         raise ValueError(
             f'model_name={model_name!r} is a plain ViT (timm.models.{module}), which has one '

@@ -1,4 +1,4 @@
-"""Which family a timm model belongs to."""
+"""Find the family of a timm model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import difflib
 import timm
 
 from .base import Family
+from .class_attention import CaitFamily, XcitFamily
 from .convit import ConvitFamily
+from .hybrid import HybridFamily
 from .language import DeepSeekFamily, GemmaFamily, QwenFamily
-from .others import CaitFamily, HybridFamily, NaFlexFamily, SamFamily, XcitFamily
+from .naflex import NaFlexFamily
 from .relative import BeitFamily, RelPosFamily
 from .rotary import EvaFamily
+from .sam import SamFamily
 from .tnt import TntFamily
 
 FAMILIES: dict[str, Family] = {
@@ -32,9 +35,9 @@ FAMILIES: dict[str, Family] = {
     'gemma4_vit': GemmaFamily(),
     'qwen3_vit': QwenFamily(),
 }
-"""By the module of `timm.models` that registers a model."""
+"""Keys are the modules of `timm.models` that register the models."""
 
-NEITHER: dict[str, str] = {
+UNSUPPORTED: dict[str, str] = {
     'mlp_mixer': 'mixes tokens by weights that fit one number of them, hence one image size',
     'convmixer': 'is a convolutional network of one stride, without attention',
     'volo': 'runs its blocks on two token grids, of strides 8 and 16',
@@ -42,14 +45,14 @@ NEITHER: dict[str, str] = {
     'pit': 'shrinks its token grid between blocks, to strides that are not 4, 8, 16 and 32',
     'sequencer': 'replaces attention by LSTMs, on two token grids of strides that no head takes',
 }
-"""Why models of a module are neither isotropic ViTs nor have maps of strides 4, 8, 16 and 32."""
+"""Modules whose models are neither isotropic ViTs nor pyramids of strides 4 to 32, and why."""
 
 
 def timm_module(model_name: str) -> str:
-    """The module of `timm.models` that registers a model, named with or without pretrained tag.
+    """Return the module of `timm.models` that registers a model, named with or without a tag.
 
     Raises:
-        ValueError: no such model (names the nearest), or no such tag (names the model's).
+        ValueError: If there is no such model or tag; the message lists near names, or the tags.
     """
     if ':' in model_name or '/' in model_name:
         raise ValueError(
@@ -72,27 +75,29 @@ def timm_module(model_name: str) -> str:
     return timm.model_entrypoint(architecture).__module__.rpartition('.')[2]
 
 
-def refuse_neither(model_name: str, module: str) -> None:
-    """
+def check_supported(model_name: str, module: str) -> None:
+    """Check that a backbone can be made of the models of a module.
+
     Raises:
-        ValueError: no backbone here can be made of the models of this module.
+        ValueError: If it cannot.
     """
-    if module in NEITHER:
+    if module in UNSUPPORTED:
         raise ValueError(
-            f'model_name={model_name!r} (timm.models.{module}) {NEITHER[module]}: it is neither an '
-            f'isotropic ViT for TimmViT nor a pyramid for TimmPyramid. Choose a ViT such as '
-            f'vit_base_patch16_224 or a hierarchical model such as swin_tiny_patch4_window7_224'
+            f'model_name={model_name!r} (timm.models.{module}) {UNSUPPORTED[module]}: it is '
+            f'neither an isotropic ViT for TimmViT nor a pyramid for TimmPyramid. Choose a ViT '
+            f'such as vit_base_patch16_224 or a hierarchical model such as '
+            f'swin_tiny_patch4_window7_224'
         )
 
 
 def find_family(model_name: str) -> Family:
-    """The family of a timm model name, with or without a pretrained tag.
+    """Return the family of a timm model name, with or without a pretrained tag.
 
     Raises:
-        ValueError: no such model or tag, or a model that is not an isotropic ViT of a known family.
+        ValueError: If there is no such model or tag, or if it is not a ViT of a known family.
     """
     module = timm_module(model_name)
-    refuse_neither(model_name, module)
+    check_supported(model_name, module)
     if module not in FAMILIES:
         raise ValueError(
             f'model_name={model_name!r} comes from timm.models.{module}; TimmViT takes isotropic '

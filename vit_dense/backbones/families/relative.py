@@ -1,7 +1,7 @@
-"""BEiT and timm's relative-position ViTs: biases between tokens, for the grid at hand.
+"""BEiT and timm's relative-position ViTs: biases between tokens for the current grid.
 
-Tables of the trained grid are used as they are. Others are resized bicubically in every forward,
-so that one set of parameters serves all image sizes.
+Tables of the trained grid are used unchanged. For other grids they are resized bicubically in every
+forward, so that one set of parameters serves all image sizes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .base import Family, TokenContext, accept_any_size
 
 
 class _ExternalBiasAttention(beit.Attention):
-    """BEiT attention whose relative bias comes from outside, where the token grid is known."""
+    """BEiT attention whose relative bias is an argument, as the module does not know the grid."""
 
     def _get_rel_pos_bias(self) -> Tensor:
         return self.relative_position_bias_table.new_zeros(())
@@ -51,30 +51,35 @@ class BeitFamily(Family):
     def block_kwargs(
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
-        bias = None
-        if model.rel_pos_bias is not None:  # shared by all blocks
-            key = ('shared bias', tile and tile.shape)
-            if key not in context.cache:
-                context.cache[key] = self._bias(model, model.rel_pos_bias, tile, context)
-            bias = context.cache[key]
+        if model.rel_pos_bias is None:
+            return {'shared_rel_pos_bias': None}
+        key = ('shared bias', tile and tile.shape)
+        if key not in context.cache:
+            context.cache[key] = self._bias(model, model.rel_pos_bias, tile, context)
+        return {'shared_rel_pos_bias': context.cache[key]}
+
+    def recomputed_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
         attn = model.blocks[index].attn
-        if attn.relative_position_bias_table is not None:
-            own = self._bias(model, attn, tile, context)[None]
-            bias = own if bias is None else own + bias
-        return {'shared_rel_pos_bias': bias}
+        if attn.relative_position_bias_table is None:
+            return {}
+        bias = self._bias(model, attn, tile, context)[None]
+        shared = self.block_kwargs(model, context, index, tile)['shared_rel_pos_bias']
+        return {'shared_rel_pos_bias': bias if shared is None else bias + shared}
 
     @staticmethod
     def _bias(model: Any, owner: Any, tile: Tile | None, context: TokenContext) -> Tensor:
-        """(heads, 1 + h*w, 1 + h*w) from the table of `owner`, for the grid or a tile's windows."""
+        """Return (heads, 1 + h*w, 1 + h*w) of `owner`'s table, for the grid or a tile's windows."""
         trained = tuple(model.patch_embed.grid_size)
         return _table_bias(owner.relative_position_bias_table, trained, tile, context, prefix=1)
 
 
 class _GivenBiasAttention(vision_transformer_relpos.RelPosAttention):
-    """timm's attention, whose bias is always given: its own module knows the trained grid only."""
+    """timm's attention with a given bias: its own module knows the trained grid only."""
 
     def forward(self, x: Tensor, shared_rel_pos: Tensor | None = None) -> Tensor:
-        """(B, N, C) and a bias (1, heads, N, N) -> (B, N, C)."""
+        """Attend within (B, N, C) with a bias (1, heads, N, N)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, D)
         x = F.scaled_dot_product_attention(
@@ -108,15 +113,22 @@ class RelPosFamily(Family):
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
         if model.shared_rel_pos is None:
-            return {'shared_rel_pos': self._bias(model.blocks[index].attn.rel_pos, tile, context)}
+            return {}
         key = ('shared bias', tile and tile.shape)
         if key not in context.cache:
             context.cache[key] = self._bias(model.shared_rel_pos, tile, context)
         return {'shared_rel_pos': context.cache[key]}
 
+    def recomputed_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
+        if model.shared_rel_pos is not None:
+            return {}
+        return {'shared_rel_pos': self._bias(model.blocks[index].attn.rel_pos, tile, context)}
+
     @staticmethod
     def _bias(owner: Any, tile: Tile | None, context: TokenContext) -> Tensor:
-        """(1, heads, P + h*w, P + h*w) for the grid or a tile's windows."""
+        """Return (1, heads, P + h*w, P + h*w) for the grid or a tile's windows."""
         prefix = owner.prefix_tokens
         if not isinstance(owner, RelPosMlp):
             table, trained = owner.relative_position_bias_table, tuple(owner.window_size)
@@ -146,7 +158,7 @@ def _table_bias(
     *,
     prefix: int,
 ) -> Tensor:
-    """(heads, N, N) from a table ((2h-1)(2w-1), and 3 rows for a cls token; heads)."""
+    """Return (heads, N, N) of a table ((2h-1)(2w-1), and 3 rows for a cls token; heads)."""
     grid = context.grid if tile is None else (tile.window, tile.window)
     if trained != grid:
         extra = len(table) - (3 if prefix else 0)
@@ -166,7 +178,7 @@ def _relative_index(
     prefix: int,
     device: torch.device,
 ) -> Tensor:
-    """Which row of a table serves which pair of tokens, (N, N)."""
+    """Return the row of a table for each pair of tokens, (N, N)."""
     shape = grid if tile is None else tile.shape
     key = ('bias index', grid, shape, prefix)
     if key not in context.cache:

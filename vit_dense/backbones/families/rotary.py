@@ -1,4 +1,4 @@
-"""EVA and its kin: rotary positions."""
+"""EVA and related models: rotary positions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Family, TokenContext
 
 
 class EvaFamily(Family):
-    """EVA, EVA-02, DINOv3, Perception Encoder: optional rotary positions, given to each block."""
+    """EVA, EVA-02, DINOv3, Perception Encoder: optional rotary positions for each block."""
 
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
@@ -24,14 +24,30 @@ class EvaFamily(Family):
         rope = context.rope
         if rope is None:
             return {'rope': None}
-        mixed = rope.dim() > 2  # a rotation of its own per block and head
+        if _differs_by_block(rope):
+            return {}
         if tile is None:
-            return {'rope': rope[index] if mixed else rope}
-        key = ('rope', tile, index if mixed else None)
+            return {'rope': rope}
+        key = ('rope', tile)
         if key not in context.cache:
-            heads = rope[index] if mixed else rope[None]  # (heads or 1, h*w, D)
-            # (heads * windows, tokens of a window, D)
-            split = tile.split(heads.unflatten(1, context.grid))
-            split = split.unflatten(0, (heads.shape[0], -1)).transpose(0, 1)
-            context.cache[key] = split.repeat(context.cache['batch'], 1, 1, 1)
+            context.cache[key] = _split(rope[None], tile, context)
         return {'rope': context.cache[key]}
+
+    def recomputed_kwargs(
+        self, model: Any, context: TokenContext, index: int, tile: Tile | None
+    ) -> dict[str, Any]:
+        rope = context.rope
+        if rope is None or not _differs_by_block(rope):
+            return {}
+        return {'rope': rope[index] if tile is None else _split(rope[index], tile, context)}
+
+
+def _differs_by_block(rope: Tensor) -> bool:
+    return rope.dim() > 2  # (depth, heads, h*w, D)
+
+
+def _split(rope: Tensor, tile: Tile, context: TokenContext) -> Tensor:
+    """Split (heads or 1, h*w, D) into (B * windows, heads or 1, tokens of a window, D)."""
+    windows = tile.split(rope.unflatten(1, context.grid))  # (heads * windows, n, D)
+    windows = windows.unflatten(0, (rope.shape[0], -1)).transpose(0, 1)
+    return windows.repeat(context.cache['batch'], 1, 1, 1)

@@ -1,8 +1,8 @@
-"""TNT (Han et al. 2021): a small transformer among the pixels of each patch inside every block.
+"""TNT (Han et al. 2021): every block has an inner transformer on the pixels of each patch.
 
-The inner transformers never look at the patch tokens: what they give each block is computed ahead
-of it and handed over, so that blocks run on tokens as all others do. (Recomputation for gradients
-spares their activations: it takes the outer part only.)
+The inner transformers do not use the patch tokens: their output is computed before each block and
+passed to it, so that blocks run on tokens as in all other families. (Gradient checkpointing
+recomputes the outer part only.)
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _PIXELS = 'pixels behind block'
 
 
 class _SplitBlock(tnt.Block):
-    """timm's block in two parts; the parameters are timm's."""
+    """timm's block in two parts, with timm's parameters."""
 
     def inner(self, pixels: Tensor) -> Tensor:
-        """(B*h*w, pixels of a patch, c) -> the same."""
+        """Run the inner transformer on (B*h*w, pixels of a patch, c)."""
         pixels = pixels + self.drop_path(self.attn_in(self.norm_in(pixels)))
         return pixels + self.drop_path(self.mlp_in(self.norm_mlp_in(pixels)))
 
     def forward(self, x: Tensor, pixels: Tensor) -> Tensor:
-        """Tokens (B, 1 + N, C) and all pixels of each patch (B, N, pixels * c) -> (B, 1 + N, C)."""
+        """Run the outer block on (B, 1 + N, C) and all pixels of each patch (B, N, pixels * c)."""
         if self.norm2_proj is None:  # the first weights
             pixels = pixels.unflatten(-1, (-1, self.attn_in.hidden_dim))
             pixels = self.proj(self.norm1_proj(pixels).flatten(2))
@@ -43,7 +43,7 @@ class _SplitBlock(tnt.Block):
 
 
 class TntFamily(Family):
-    """TNT; the pixels travel in the context."""
+    """TNT; the context holds the pixels."""
 
     build_kwargs: Mapping[str, Any] = {}
 

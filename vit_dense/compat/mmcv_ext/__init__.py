@@ -1,13 +1,13 @@
 """A stand-in for `mmcv._ext`, the compiled module that `mmcv-lite` does not ship.
 
 mmcv's Python side calls `mmcv._ext` for every op and asserts at import that each name exists;
-without it neither `mmseg.models` nor `mmdet.models` imports. The stand-in offers torchvision's
-kernels and plain PyTorch under mmcv's signatures and keeps mmcv's meaning: outputs are written
-into the tensors that mmcv passes in. Every name it does not offer resolves to a callable that
-raises an error naming the op and how to get compiled mmcv.
+without it neither `mmseg.models` nor `mmdet.models` imports. The stand-in has mmcv's
+signatures over torchvision's kernels and plain PyTorch: outputs are written into the tensors that
+mmcv passes in. Every other name resolves to a function that raises an error, which names the op and
+explains how to get compiled mmcv.
 
-The stand-in is found by a finder at the end of `sys.meta_path`: Python asks it only after its own
-search for `mmcv._ext` has failed, so compiled mmcv always wins, and mmcv itself is not imported.
+The stand-in is found by a finder at the end of `sys.meta_path`, which Python uses only after its
+own search for `mmcv._ext` has failed: compiled mmcv has precedence, and mmcv is not imported.
 """
 
 import sys
@@ -23,13 +23,13 @@ _NAME = 'mmcv._ext'
 
 
 def install() -> None:
-    """Makes `import mmcv._ext` succeed wherever mmcv is installed without its compiled ops."""
+    """Make `import mmcv._ext` succeed wherever mmcv is installed without its compiled ops."""
     if not any(isinstance(finder, _ExtFinder) for finder in sys.meta_path):
         sys.meta_path.append(_ExtFinder())
 
 
 class _ExtFinder(MetaPathFinder):
-    """Answers for the one name `mmcv._ext`."""
+    """Finds `mmcv._ext` and no other module."""
 
     def find_spec(
         self,
@@ -37,18 +37,18 @@ class _ExtFinder(MetaPathFinder):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Returns the stand-in's spec; Python has found no compiled module when it asks here."""
+        """Return the spec of the stand-in; called if Python has found no compiled module."""
         return ModuleSpec(fullname, _ExtLoader()) if fullname == _NAME else None
 
 
 class _ExtLoader(Loader):
-    """Fills the module with the ops supplied here and the fallback for all others."""
+    """Fills the module with the ops of this package and a fallback for all others."""
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leaves the creation of the module to Python."""
+        """Leave the creation of the module to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Adds the ops; they are imported only now, so that core users do not pay for them."""
+        """Add the ops; they are imported here, so that importing the core stays fast."""
         from . import boxes, deform, losses, roi
 
         for source in (boxes, deform, losses, roi):
@@ -60,13 +60,13 @@ class _ExtLoader(Loader):
 
 
 def _not_compiled() -> str:
-    """Answers mmcv's environment report, which asks with what the ops were compiled."""
+    """Return the compiler version for mmcv's environment report."""
     return 'not compiled (mmcv-lite, ops supplied by vit_dense)'
 
 
 def _missing_op(name: str) -> Callable[..., NoReturn]:
     if name.startswith('__'):
-        # Dunder probes (`__path__`, `__wrapped__`, ...) are questions of the import system.
+        # Names such as `__path__` and `__wrapped__` are looked up by the import system.
         raise AttributeError(f'module {_NAME!r} has no attribute {name!r}')
 
     def op(*args: Any, **kwargs: Any) -> NoReturn:

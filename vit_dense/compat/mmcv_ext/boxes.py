@@ -20,7 +20,7 @@ _NAIVE, _LINEAR, _GAUSSIAN = 0, 1, 2
 
 
 def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Suppresses boxes whose IoU with a higher scoring box exceeds the threshold.
+    """Suppress boxes whose IoU with a higher scoring box exceeds the threshold.
 
     Args:
         bboxes: `(N, 4)` corners `x1, y1, x2, y2` in pixels.
@@ -46,7 +46,7 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Lowers the scores of overlapping boxes (Bodla et al., 2017) and drops those below a minimum.
+    """Lower the scores of overlapping boxes (Bodla et al., 2017) and drop those below a minimum.
 
     Args:
         boxes: `(N, 4)` corners `x1, y1, x2, y2` in pixels.
@@ -89,7 +89,7 @@ def softnms(
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups boxes by the box that suppresses them.
+    """Group boxes by the box that suppresses them.
 
     Args:
         dets: `(N, 5)` corners `x1, y1, x2, y2` in pixels and scores.
@@ -118,7 +118,7 @@ def _decay(iou: NDArray, iou_threshold: float, sigma: float, method: int) -> NDA
 
 
 def _iou(box: NDArray, others: NDArray) -> NDArray:
-    """IoU of the box `(4,)` with the boxes `(4, N)`; 0 where neither has an area."""
+    """Compute the IoU of a box `(4,)` with boxes `(4, N)`; 0 where neither has an area."""
     near = np.maximum(box[:2, None], others[:2])
     far = np.minimum(box[2:, None], others[2:])
     widths, heights = np.maximum(far - near, 0)
@@ -129,7 +129,7 @@ def _iou(box: NDArray, others: NDArray) -> NDArray:
 
 
 def _corners(boxes: Tensor, offset: int) -> NDArray:
-    """`(4, N)`: a row for each coordinate."""
+    """Transpose boxes to `(4, N)`, a row for each coordinate."""
     corners = _to_numpy(boxes).T.copy()  # the caller's own memory otherwise
     corners[2:] += offset
     return corners

@@ -1,7 +1,7 @@
 """Deformable convolution (v1, v2) and deformable attention of `mmcv._ext`.
 
 The convolutions are torchvision's kernels, whose layout of offsets and masks is mmcv's. Buffers
-and step sizes of mmcv's im2col (`columns`, `ones`, `im2col_step`) have no meaning here.
+and step sizes of mmcv's im2col (`columns`, `ones`, `im2col_step`) are not used here.
 """
 
 import torch
@@ -44,7 +44,7 @@ class _Conv:
         bias: Tensor | None,
         geometry: tuple[int, ...],
     ) -> None:
-        # torchvision's kernels know no bfloat16, and no float16 on CPU.
+        # torchvision's kernels have no bfloat16, and no float16 on CPUs.
         dtype = torch.promote_types(input.dtype, torch.float32)
         if mask is None:
             mask = input.new_zeros(len(input), 1)
@@ -58,7 +58,7 @@ class _Conv:
         return torch.ops.torchvision.deform_conv2d(*self.tensors, *self.geometry, self.use_mask)
 
     def backward(self, grad_output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Returns the gradients of input, weight, offset, mask and bias."""
+        """Return the gradients of input, weight, offset, mask and bias."""
         return torch.ops.torchvision._deform_conv2d_backward(
             grad_output.to(self.tensors[0].dtype), *self.tensors, *self.geometry, self.use_mask
         )
@@ -75,7 +75,7 @@ def deform_conv_forward(
     im2col_step: int,
     **geometry: int,
 ) -> None:
-    """Writes the deformable convolution (v1, no mask, no bias) to `output`."""
+    """Write the deformable convolution (v1, no mask, no bias) to `output`."""
     output.copy_(_Conv(input, weight, offset, None, None, _pick(geometry, _V1)).forward())
 
 
@@ -91,7 +91,7 @@ def deform_conv_backward_input(
     im2col_step: int,
     **geometry: int,
 ) -> None:
-    """Writes the gradients of input and offsets (v1)."""
+    """Write the gradients of input and offsets (v1)."""
     conv = _Conv(input, weight, offset, None, None, _pick(geometry, _V1))
     of_input, _, of_offset, _, _ = conv.backward(grad_output)
     grad_input.copy_(of_input)
@@ -110,7 +110,7 @@ def deform_conv_backward_parameters(
     im2col_step: int,
     **geometry: int,
 ) -> None:
-    """Adds `scale` times the gradient of the weight (v1) to `grad_weight`."""
+    """Add `scale` times the gradient of the weight (v1) to `grad_weight`."""
     conv = _Conv(input, grad_weight, offset, None, None, _pick(geometry, _V1))
     grad_weight.add_(conv.backward(grad_output)[1].to(grad_weight.dtype), alpha=scale)
 
@@ -128,7 +128,7 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **geometry: int,
 ) -> None:
-    """Writes the modulated deformable convolution (v2) to `output`."""
+    """Write the modulated deformable convolution (v2) to `output`."""
     used_bias = bias if with_bias else None
     output.copy_(_Conv(input, weight, offset, mask, used_bias, _pick(geometry, _V2)).forward())
 
@@ -151,7 +151,7 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **geometry: int,
 ) -> None:
-    """Writes all gradients of the modulated deformable convolution (v2)."""
+    """Write all gradients of the modulated deformable convolution (v2)."""
     used_bias = bias if with_bias else None
     conv = _Conv(input, weight, offset, mask, used_bias, _pick(geometry, _V2))
     grads = conv.backward(grad_output)
@@ -171,8 +171,8 @@ def ms_deform_attn_forward(
     *,
     im2col_step: int,
 ) -> Tensor:
-    """Multi-scale deformable attention by the op of this package; shapes as described there."""
-    # Late: this module loads with mmcv, the op belongs to the core.
+    """Compute multi-scale deformable attention by the op of this package; shapes as there."""
+    # Imported late: this module loads with mmcv, the op is part of the core.
     from ...ops.ms_deform_attn import ms_deform_attn
 
     shapes = [(int(h), int(w)) for h, w in spatial_shapes.tolist()]
@@ -192,7 +192,7 @@ def ms_deform_attn_backward(
     *,
     im2col_step: int,
 ) -> None:
-    """Writes the gradients of values, sampling locations and attention weights."""
+    """Write the gradients of values, sampling locations and attention weights."""
     inputs = [x.detach().requires_grad_() for x in (value, sampling_locations, attention_weights)]
     with torch.enable_grad():
         output = ms_deform_attn_forward(

@@ -15,7 +15,7 @@ __all__ = ['sigmoid_focal_loss_backward', 'sigmoid_focal_loss_forward']
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the loss of every logit to `output`.
+    """Write the loss of every logit to `output`.
 
     Args:
         input: `(N, C)` logits.
@@ -35,7 +35,7 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Writes the derivative of every loss by its logit to `grad_input`; arguments as above."""
+    """Write the derivative of every loss by its logit to `grad_input`; arguments as above."""
     x = input.to(torch.promote_types(input.dtype, torch.float32))
     p, q = x.sigmoid(), x.neg().sigmoid()
     of_target = -alpha * q.pow(gamma) * (q - gamma * p * F.logsigmoid(x))

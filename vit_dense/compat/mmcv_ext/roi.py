@@ -28,7 +28,7 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Writes `(K, C, aligned_height, aligned_width)` averages of bilinear samples to `output`.
+    """Write `(K, C, aligned_height, aligned_width)` averages of bilinear samples to `output`.
 
     `argmax_y` and `argmax_x` belong to max pooling, which is not supplied.
 
@@ -63,7 +63,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Writes the gradient with respect to the `(B, C, H, W)` input to `grad_input`.
+    """Write the gradient with respect to the `(B, C, H, W)` input to `grad_input`.
 
     Raises:
         NotImplementedError: For max pooling.
@@ -93,7 +93,7 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes the maximum of each bin to `output`, its flat pixel index to `argmax`.
+    """Write the maximum of each bin to `output`, its flat pixel index to `argmax`.
 
     A bin covers every pixel it touches; an empty one gives 0 and the index -1.
     """
@@ -122,7 +122,7 @@ def roi_pool_backward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Adds each bin's gradient to the pixel that was its maximum, in `grad_input`."""
+    """Add each bin's gradient to the pixel that was its maximum, in `grad_input`."""
     _, channels, height, width = grad_input.shape
     planes = rois[:, :1].long() * channels + torch.arange(channels, device=rois.device)  # (K, C)
     index = planes[:, :, None] * (height * width) + argmax.flatten(2).long()  # (K, C, bins)
@@ -136,7 +136,7 @@ def roi_pool_backward(
 def _bin_edges(
     start: Tensor, end: Tensor, bins: int, scale: float, size: int
 ) -> tuple[Tensor, Tensor]:
-    """First pixel of each bin along one axis and the one after its last, both `(K, bins)`."""
+    """Return the first pixel of each bin along one axis and the end, both `(K, bins)`."""
     dtype = _compute_dtype(start)
     first = start.to(dtype) * scale
     length = (end.to(dtype) + 1) * scale - first

@@ -1,4 +1,4 @@
-"""Weighted sums of a table's rows: what deformable attention comes down to on CPUs."""
+"""Weighted sums of rows of a table: the CPU backend of deformable attention."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def weighted_row_sums(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """Row i of the result is the sum over k of `weights[i, k] * table[rows[i, k]]`.
+def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Compute `out[i] = sum over k of weights[i, k] * table[rows[i, k]]`.
 
     Args:
         table: (R, C).
-        rows: (N, K), integers in 0..R-1.
+        rows: (N, K), integers in [0, R).
         weights: (N, K).
 
     Returns:
         (N, C).
     """
     trained = torch.is_grad_enabled() and (table.requires_grad or weights.requires_grad)
-    # compilers and tracers know the operator, and not what is in a class of ours
+    # compilers and tracers know the operator, but not a custom autograd function
     if not trained or torch.compiler.is_compiling():
         return _sums(table, rows, weights)
-    return _WeightedRowSums.apply(table, rows, weights)
+    return _WeightedGather.apply(table, rows, weights)
 
 
 def _sums(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     return F.embedding_bag(rows, table, per_sample_weights=weights, mode='sum')
 
 
-class _WeightedRowSums(torch.autograd.Function):
-    """`embedding_bag` with a backward pass that is faster, by the same operator.
+class _WeightedGather(torch.autograd.Function):
+    """`embedding_bag` with a faster backward pass.
 
-    The table's gradient is a weighted row sum, too: of the result's gradient, over all the places
-    that a row was taken to. Sorting 32-bit row numbers finds them.
+    The gradient of a table's row is a weighted sum, too: of the output gradients of all queries
+    that used the row, which are found by sorting the row numbers.
     """
 
     @staticmethod
@@ -61,13 +61,13 @@ class _WeightedRowSums(torch.autograd.Function):
 
 
 def _gather_by_row(grad: Tensor, rows: Tensor, weights: Tensor, count: int) -> Tensor:
-    """(N, C), (N, K), (N, K) -> (count, C): what each row of the table gets back."""
+    """Sum the gradients of each row of the table: (N, C), (N, K), (N, K) -> (count, C)."""
     _, order = rows.flatten().sort()
     users = torch.bincount(rows.flatten(), minlength=count)
     return F.embedding_bag(
         order // rows.shape[1],
         grad,
-        users.cumsum(0) - users,  # where each row's users start
+        users.cumsum(0) - users,  # where the users of each row start
         per_sample_weights=weights.flatten().index_select(0, order),
         mode='sum',
     )

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from vit_dense.compat.own_configs import config_path
+from vit_dense.compat import config_paths
+from vit_dense.compat.config_paths import config_path
 
 
 def test_nothing_inherited_is_marked_with_a_scope(tmp_path: Path) -> None:
@@ -35,3 +36,26 @@ def test_unknown_config_is_told(tmp_path: Path) -> None:
     mine.write_text("_base_ = 'vit_dense::vit_upernet_ade.py'")
     with pytest.raises(ValueError, match=r"no config 'vit_upernet_ade\.py': did you mean .*ade20k"):
         Config.fromfile(mine)
+
+
+@pytest.mark.parametrize('folder', ['site-packages', 'vendored'])
+def test_stray_files_beside_an_installed_package_are_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    package = tmp_path / folder / 'vit_dense'
+    theirs, ours = package.parent / 'configs', package / '.mim' / 'configs'
+    for configs in (theirs, ours):
+        configs.mkdir(parents=True)
+        (configs / 'a.py').touch()
+    (package.parent / 'setup.py').touch()
+    if folder == 'site-packages':  # nothing installed is a checkout, whatever else is there
+        (package.parent / 'build_support').mkdir()
+        (package.parent / 'build_support' / 'flatten_configs.py').touch()
+        (theirs / 'vit_upernet_ade20k.py').touch()
+    monkeypatch.setattr(config_paths, '_PACKAGE', package)
+    assert config_path('a.py') == ours / 'a.py'
+
+
+def test_checkout_uses_the_files_themselves() -> None:
+    root = Path(__file__).parents[2]
+    assert config_path('vit_upernet_ade20k.py') == root / 'configs' / 'vit_upernet_ade20k.py'

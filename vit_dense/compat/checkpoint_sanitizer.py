@@ -28,15 +28,15 @@ _TORCH_VALUES = (torch.Tensor, torch.Size, torch.dtype, torch.device)
 
 @HOOKS.register_module()
 class PlainHistoryHook(Hook):
-    """Writes checkpoints that load under `weights_only=True` and resumes their histories."""
+    """Write checkpoints that load under `weights_only=True` and resume their histories."""
 
     # After every hook that adds to a checkpoint.
     priority = 'LOWEST'
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Replaces the entries of `checkpoint` by plain values; the runner's own stay as they are.
+        """Replace the entries of `checkpoint` by plain values; the runner's own stay as they are.
 
-        What has no plain form is left out, with one warning that names it.
+        Values without a plain form are left out, with one warning that names them.
         """
         dropped: list[str] = []
         for key, value in checkpoint.items():
@@ -50,16 +50,16 @@ class PlainHistoryHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Rebuilds the histories; mmengine hands them to its message hub after this hook."""
+        """Rebuild the histories; mmengine hands them to its message hub after this hook."""
         restore_histories(checkpoint)
 
 
 def to_plain(value: Any, name: str, dropped: list[str]) -> Any:
-    """Returns `value` with numpy, mmengine and user classes replaced by plain equivalents.
+    """Return `value` with numpy, mmengine and user classes replaced by plain equivalents.
 
     Args:
         value: Any content of a checkpoint.
-        name: Where it stands, for the report.
+        name: Its position in the checkpoint, for the report.
         dropped: Receives the name and type of everything that has no plain form; `None` takes
             its place.
     """
@@ -96,7 +96,7 @@ def to_plain(value: Any, name: str, dropped: list[str]) -> Any:
 
 
 def restore_histories(checkpoint: dict[str, Any]) -> None:
-    """Turns the plain histories of a checkpoint's message hub, if it has any, back in place."""
+    """Convert the plain histories of a message hub, if there are any, back in place."""
     hub = checkpoint.get('message_hub')
     histories = hub.get('log_scalars') if isinstance(hub, dict) else None
     if not isinstance(histories, dict):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 import vit_dense  # noqa: F401  (registers the hook and the loaders)
-from vit_dense.compat.plain_history import restore_histories, to_plain
+from vit_dense.compat.checkpoint_sanitizer import restore_histories, to_plain
 
 
 class _Numbers(Dataset[dict[str, Tensor]]):
@@ -170,7 +170,7 @@ def test_what_has_no_plain_form_is_named_in_one_warning(
 ) -> None:
     messages: list[str] = []
     monkeypatch.setattr(
-        'vit_dense.compat.plain_history.print_log', lambda text, **_: messages.append(text)
+        'vit_dense.compat.checkpoint_sanitizer.print_log', lambda text, **_: messages.append(text)
     )
     hook = HOOKS.build({'type': 'PlainHistoryHook'})
     checkpoint = {'meta': {'a': object(), 'b': 1}, 'state_dict': {}, 'x': object()}
