@@ -53,7 +53,7 @@ $(PYTHON):
 	$(MAKE) setup
 
 demo demo-det: setup
-	$(PYTHON) tools/make_demo_data.py --out $(DEMO_DATA)
+	$(PYTHON) -m examples.streets --out $(DEMO_DATA)
 	$(PYTHON) tools/train.py configs/$(DEMO).py --work-dir $(DEMO_WORK) --seed 0
 	$(PYTHON) tools/test.py configs/$(DEMO).py "$$(cat $(DEMO_WORK)/last_checkpoint)" \
 	  --work-dir $(DEMO_WORK) | tee $(DEMO_WORK)/test.txt
@@ -62,7 +62,7 @@ demo demo-det: setup
 	@echo "Pictures ($(SHOWN)): $(DEMO_WORK)/pictures/test.png"
 
 baseline: setup
-	$(PYTHON) benchmarks/colour_baseline.py --data $(DEMO_DATA)
+	$(PYTHON) -m benchmarks.colour_baseline --data $(DEMO_DATA)
 
 # LoRA needs the extra [peft], whose transformers slow every import of mmengine by seconds.
 test-lora: | $(PYTHON)

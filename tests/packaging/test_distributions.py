@@ -34,6 +34,7 @@ def test_wheel_holds_code_and_both_forms_of_every_config(wheel: Path) -> None:
     assert code == {name for name in held - derived if name.endswith('.py')}
     outside = {name.split('/')[0] for name in ZipFile(wheel).namelist()}
     assert len(outside) == 2, f'only the package and its metadata, not {outside}'
+    assert not {name for name in held if 'street' in name or 'synthetic' in name}
 
 
 def test_source_archive_builds_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .street_canvas import CAR, CLASSES, PALETTE, PEDESTRIAN, SIGN
-from .street_scene import Scene
+from .canvas import CAR, CLASSES, PALETTE, PEDESTRIAN, SIGN
+from .scene import Scene
 
 _THINGS = (CAR, PEDESTRIAN, SIGN)
 THING_CLASSES: tuple[str, ...] = tuple(CLASSES[label] for label in _THINGS)

@@ -6,7 +6,7 @@ coats under a blue sky): what a pixel belongs to follows from shape and place, n
 
 import numpy as np
 
-from .street_canvas import BUILDING, CAR, PEDESTRIAN, SIGN, TREE, Canvas, Colour
+from .canvas import BUILDING, CAR, PEDESTRIAN, SIGN, TREE, Canvas, Colour
 
 # One box of paints for walls, cars and clothes alike.
 _PAINTS: tuple[Colour, ...] = (

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .street_canvas import ROAD, SIDEWALK, SKY, TREE, Camera, Canvas, Colour
-from .street_things import draw_car, draw_house, draw_pedestrian, draw_sign, draw_tree, paint
+from .canvas import ROAD, SIDEWALK, SKY, TREE, Camera, Canvas, Colour
+from .things import draw_car, draw_house, draw_pedestrian, draw_sign, draw_tree, paint
 
 # Drawn larger and shrunk: edges of the picture come out smooth, while labels stay exact.
 _OVERSAMPLING = 3

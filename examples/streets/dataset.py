@@ -21,9 +21,9 @@ from pathlib import Path
 
 import cv2
 
+from .canvas import CLASSES
 from .coco_format import scenes_to_coco
-from .street_canvas import CLASSES
-from .street_scene import Scene, draw_scene
+from .scene import Scene, draw_scene
 
 # Raise it with every change of the drawings: folders of another version are written anew.
 GENERATOR_VERSION = 3
