@@ -100,5 +100,6 @@ setup(
         'peft': PEFT,
         'dev': DEV,
     },
+    entry_points={'console_scripts': ['vit-dense = vit_dense.cli:main']},
     cmdclass={'build_py': BuildPy},
 )
