@@ -54,6 +54,13 @@ def test_source_archive_builds_the_same_wheel(source: Path, wheel: Path, tmp_pat
     assert packaged_files(second) == packaged_files(wheel)
 
 
+def test_the_console_script(wheel: Path) -> None:
+    archive = ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith('entry_points.txt'))
+    text = archive.read(name).decode().split()
+    assert text == ['[console_scripts]', 'vit-dense', '=', 'vit_dense.cli:main']
+
+
 def requirements(wheel: Path, extra: str) -> dict[str, Requirement]:
     archive = ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
@@ -93,7 +100,7 @@ def test_tested_versions_satisfy_what_is_asked_for(wheel: Path) -> None:
     pins = [Requirement(line) for line in lines if line and not line.startswith('#')]
     versions = {canonicalize_name(pin.name): pin for pin in pins}
     assert len(versions) == len(pins), 'a name twice'
-    for extra in ('', 'seg', 'det', 'all', 'peft', 'dev'):
+    for extra in ('', 'seg', 'det', 'all', 'peft', 'docs', 'dev'):
         for name, asked in requirements(wheel, extra).items():
             assert name in versions, f'{name} is asked for but has no tested version'
             for pin in versions[name].specifier:
