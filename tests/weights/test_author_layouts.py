@@ -171,7 +171,7 @@ def label_of(name):
     return next((LABELS[start] for start in LABELS if name.startswith(start)), None)
 
 
-@pytest.mark.parametrize('name', filter(label_of, RECORDED))
+@pytest.mark.parametrize('name', [name for name in RECORDED if label_of(name)])
 def test_the_report_says_whose_layout_it_is(name):
     label = label_of(name)
     assert name_layout(authors_state(RECORDED[name])).startswith(label)
