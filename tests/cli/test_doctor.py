@@ -133,6 +133,7 @@ def test_what_cannot_be_imported(
     assert done.returncode == 1, done.stderr
     assert message in done.stdout
     assert f'\n  {command}\n' in done.stdout
+    assert done.stdout.count('\n  pip ') == 1, 'what follows from it has no command of its own'
     assert 'Traceback' not in done.stderr
 
 

@@ -1,8 +1,4 @@
-"""Report versions, and what is broken in this environment with the command that repairs it.
-
-Only the standard library is imported before the checks, and `vit_dense/__init__.py` lets this
-command through when its own imports fail: it must run where torch does not.
-"""
+"""Report versions and what is broken here; nothing but the standard library is needed to run."""
 
 import platform
 import re
@@ -25,12 +21,12 @@ PROVIDERS = {
     'mmdet': ('mmdet', r'mmdet|onedl-mmdetection'),
 }
 _OPTIONAL = ('mmcv', 'mmseg', 'mmdet')
-# Modules that vit_dense's dependencies import and that carry another name than their distribution.
+# Other modules that are named differently from their distribution.
 _OWNERS = {'pkg_resources': 'setuptools', 'cv2': 'opencv-python', 'PIL': 'pillow'}
 _AGAIN = 'Repair what is listed above first, then run `vit-dense doctor` again.'
 
-# Name -> requirement, as far as `packaging` could read them.
-Requirements = dict[str, Any]
+Asked = dict[str, Any]  # distribution -> its requirement, from `packaging`
+Problems = dict[str, str]  # command that repairs -> what is broken
 
 
 def main() -> int:
@@ -39,39 +35,36 @@ def main() -> int:
         print('usage: vit-dense doctor\n\nReport versions, and what is broken here.')
         return 0 if sys.argv[1] in ('-h', '--help') else 2
     warnings.simplefilter('ignore')
-    asked = requirements()
-    problems: dict[str, str] = {}  # command that repairs -> what is broken
-    _row('vit_dense', __version__, str(Path(__file__).parents[1]))
-    _row('python', platform.python_version(), platform.platform())
+    asked, problems = requirements(), Problems()
+    _row('vit_dense', f'{__version__} ({Path(__file__).parents[1]})')
+    _row('python', f'{platform.python_version()} ({platform.platform()})')
     for name, (wanted, pattern) in PROVIDERS.items():
         found = installed(pattern)
         error = _import_error(name) if found or name not in _OPTIONAL else None
-        state = 'not importable' if error else '' if found else 'not installed'
-        _row(name, ', '.join(f'{v} ({k})' for k, v in found.items()) or '-', state)
+        versions = ', '.join(f'{version} ({one})' for one, version in found.items())
+        _row(name, (versions or 'not installed') + ' - not importable' * bool(error))
         _check_versions(found, wanted, asked, problems)
         if error:
             _explain(name, error, asked, problems)
-    _row('mmcv ops', mmcv_ops(), '')
-    _row('device', device(), '')
+    _row('mmcv ops', mmcv_ops())
+    _row('device', device())
     if error := _import_error('vit_dense.engine'):
         _explain('vit_dense', error, asked, problems)
     if not asked:
-        print('Versions were not compared: vit_dense is not installed by pip, or packaging is not.')
+        print('Versions were not compared: this needs vit_dense installed by pip, and packaging.')
     for command, message in problems.items():
         print(f'\n{message}\n  {command}')
     print(f'\n{len(problems) or "no"} problem{"s" * (len(problems) != 1)} found')
     return int(bool(problems))
 
 
-def requirements() -> Requirements:
+def requirements() -> Asked:
     """Return what the installed vit_dense asks for, its extras included, by distribution."""
     try:
-        from packaging.requirements import Requirement
-
-        every = [Requirement(line) for line in metadata.requires('vit_dense') or []]
+        parse = import_module('packaging.requirements').Requirement
+        return {one.name: one for one in map(parse, metadata.requires('vit_dense') or [])}
     except (ImportError, metadata.PackageNotFoundError):
         return {}
-    return {one.name: one for one in every}
 
 
 def installed(pattern: str) -> dict[str, str]:
@@ -96,32 +89,27 @@ def mmcv_ops() -> str:
 def device() -> str:
     """Return the accelerator that torch sees."""
     try:
-        import torch
-
+        torch = import_module('torch')
+        cuda = torch.version.cuda
         if torch.cuda.is_available():
-            return f'{torch.cuda.get_device_name()} (CUDA {torch.version.cuda})'
-        built = f'built for CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'
-        return f'CPU (torch {built})'
+            return f'{torch.cuda.get_device_name()} (CUDA {cuda})'
+        return f'CPU (torch built {f"for CUDA {cuda}" if cuda else "without CUDA"})'
     except Exception as error:
         return f'unknown ({_first_line(error)})'
 
 
-def _check_versions(
-    found: dict[str, str], wanted: str, asked: Requirements, problems: dict[str, str]
-) -> None:
+def _check_versions(found: dict[str, str], wanted: str, asked: Asked, problems: Problems) -> None:
     if len(found) > 1:
         names = sorted(found)
         command = f'pip uninstall -y {" ".join(names)} && {_install([wanted], asked)}'
         problems[command] = f'{" and ".join(names)} overwrite the files of each other: keep one.'
         return
     for name, version in found.items():
-        if wanted not in asked or name.startswith('onedl-'):  # the forks count in their own way
-            continue
-        specifier = asked[wanted].specifier
-        if not specifier.contains(version, prereleases=True):
-            problems[f'pip install "{name}{specifier}"'] = (
-                f'{name} {version} is outside the tested versions {specifier}.'
-            )
+        fork = name.startswith('onedl-')  # with version numbers of its own
+        allowed = None if fork or wanted not in asked else asked[wanted].specifier
+        if allowed and not allowed.contains(version, prereleases=True):
+            message = f'{name} {version} is outside the tested versions {allowed}.'
+            problems[f'pip install "{name}{allowed}"'] = message
 
 
 def _import_error(name: str) -> Exception | None:
@@ -132,22 +120,23 @@ def _import_error(name: str) -> Exception | None:
     return None
 
 
-def _explain(name: str, error: Exception, asked: Requirements, problems: dict[str, str]) -> None:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        module = error.name.partition('.')[0]
-        owner = PROVIDERS[module][0] if module in PROVIDERS else _OWNERS.get(module, module)
-        command = _install([owner], asked)
+def _explain(name: str, error: Exception, asked: Asked, problems: Problems) -> None:
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if absent and '.' not in absent:  # else a part of a package that is there
+        command = _install([_owner(absent)], asked)
     elif problems:
         command = _AGAIN
     else:
-        owners = [PROVIDERS[name][0] if name in PROVIDERS else name]
-        if name in ('torch', 'torchvision'):  # compiled for each other
-            owners = ['torch', 'torchvision']
-        command = _install(owners, asked, '--force-reinstall ')
+        pair = ['torch', 'torchvision']  # compiled for each other
+        command = _install(pair if name in pair else [_owner(name)], asked, '--force-reinstall ')
     problems.setdefault(command, f'{name} cannot be imported: {_first_line(error)}')
 
 
-def _install(names: list[str], asked: Requirements, options: str = '') -> str:
+def _owner(module: str) -> str:
+    return PROVIDERS[module][0] if module in PROVIDERS else _OWNERS.get(module, module)
+
+
+def _install(names: list[str], asked: Asked, options: str = '') -> str:
     wanted = (f'"{name}{asked[name].specifier}"' if name in asked else name for name in names)
     return f'pip install {options}{" ".join(wanted)}'
 
@@ -156,5 +145,5 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _row(name: str, value: str, note: str) -> None:
-    print(f'{name:12} {value}  {note}'.rstrip())
+def _row(name: str, value: str) -> None:
+    print(f'{name:12} {value}')
