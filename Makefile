@@ -1,10 +1,10 @@
-# What a newcomer and a contributor run. `make demo` needs nothing but Python 3.10+ and pip.
+# Commands for users and contributors. `make demo` needs only Python 3.10+ and pip.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# An active environment is used as it is; otherwise one is made in .venv.
+# Use the active environment, or make one in .venv.
 ifdef VIRTUAL_ENV
 ENVIRONMENT := $(VIRTUAL_ENV)
 else ifdef CONDA_PREFIX
@@ -14,8 +14,8 @@ ENVIRONMENT := .venv
 endif
 PYTHON := $(ENVIRONMENT)/bin/python
 INSTALLED := $(ENVIRONMENT)/.vit_dense-installed
-# Threads that wait sleep instead of spinning: two spinning threads on two cores, one of them busy
-# with something else, were seen to train ten times slower.
+# Let waiting threads sleep instead of spinning. With another process on one of two cores, spinning
+# made training ten times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 EXTRAS ?= all,dev
 CONSTRAINTS := requirements/constraints.txt
@@ -25,17 +25,18 @@ demo: DEMO := vit_upernet_demo
 demo: SHOWN := input, truth, prediction
 demo-det: DEMO := vit_maskrcnn_demo
 demo-det: SHOWN := truth, prediction
-# Steps this small take one and a half times as long on two threads.
+# On two threads, steps this small take 1.5 times as long.
 demo-det: export OMP_NUM_THREADS ?= 1
 DEMO_WORK = work_dirs/$(DEMO)
 
-.PHONY: help setup demo demo-det baseline test test-lora test-slow lint format typecheck check
+.PHONY: help setup demo demo-det baseline docs test test-lora test-slow lint format typecheck check
 
 help:
 	@echo 'make setup      install vit_dense and what it needs (wheels only)'
 	@echo 'make demo       write data, train, evaluate, draw pictures: a few minutes on two cores'
 	@echo 'make demo-det   the same for detection: boxes and masks'
 	@echo 'make baseline   the colour classifier that the demo is compared with'
+	@echo 'make docs       build the documentation into site/'
 	@echo 'make check      lint, typecheck and test, as CI does'
 	@echo 'make test-lora  the tests that need the extra [peft]'
 	@echo 'make test-slow  the tests that take minutes'
@@ -48,12 +49,12 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 	touch $@
 	@echo 'Ready. To use it: . $(ENVIRONMENT)/bin/activate'
 
-# For the targets that only need an environment, not one that was just brought up to date.
+# For targets that need an environment, but not an up-to-date one.
 $(PYTHON):
 	$(MAKE) setup
 
 demo demo-det: setup
-	$(PYTHON) tools/make_demo_data.py --out $(DEMO_DATA)
+	$(PYTHON) -m examples.streets --out $(DEMO_DATA)
 	$(PYTHON) tools/train.py configs/$(DEMO).py --work-dir $(DEMO_WORK) --seed 0
 	$(PYTHON) tools/test.py configs/$(DEMO).py "$$(cat $(DEMO_WORK)/last_checkpoint)" \
 	  --work-dir $(DEMO_WORK) | tee $(DEMO_WORK)/test.txt
@@ -62,15 +63,21 @@ demo demo-det: setup
 	@echo "Pictures ($(SHOWN)): $(DEMO_WORK)/pictures/test.png"
 
 baseline: setup
-	$(PYTHON) benchmarks/colour_baseline.py --data $(DEMO_DATA)
+	$(PYTHON) -m benchmarks.colour_baseline --data $(DEMO_DATA)
 
-# LoRA needs the extra [peft], whose transformers slow every import of mmengine by seconds.
+# Every warning is an error: dead links, unknown names in API pages.
+docs: | $(PYTHON)
+	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[docs]'
+	$(PYTHON) -m mkdocs build --strict
+
+# Not in `make test`: with transformers installed, importing mmengine takes seconds longer.
 test-lora: | $(PYTHON)
 	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[peft]'
 	$(PYTHON) -m pytest tests/backbones/test_lora.py tests/backbones/test_ddp.py \
-	  tests/apis/test_export.py tests/engine/test_fine_tuning.py -k 'lora or export'
+	  tests/apis/test_export.py tests/engine/test_fine_tuning.py tests/configs/test_configs.py \
+	  tests/configs/test_head_recipes.py -k 'lora or export'
 
-# A file stays in one process, for what its tests share.
+# loadfile: the tests of one file share fixtures.
 test test-slow: PARALLEL ?= -n 2 --dist loadfile
 test test-slow: export OMP_NUM_THREADS ?= 1
 test: | $(PYTHON)

@@ -1,16 +1,16 @@
-"""Packaging: dependencies, and the configs that an installed package carries.
+"""Package metadata, dependencies, and the configs that an installed package carries.
 
-Two installs, told apart because both would put their files into the one folder `mmcv/`:
+There are two kinds of install, because two distributions provide the folder `mmcv/`:
 
     pip install 'vit_dense[seg]'         # mmcv-lite: wheels only, no compiler
-    pip install 'vit_dense[seg-mmcv]'    # keeps the mmcv, with compiled ops, that is there
+    pip install 'vit_dense[seg-mmcv]'    # keeps an installed mmcv with compiled ops
 
 `mmcv-lite` installed over a compiled `mmcv` would overwrite its Python files, so the `-mmcv`
-extras ask for no mmcv at all: bring it yourself. `det`, `all`: the same. The tested versions are
-in requirements/constraints.txt: add `-c requirements/constraints.txt` to either command.
+extras require no mmcv: install it yourself. `det` and `all` work alike. The tested versions are in
+requirements/constraints.txt: add `-c requirements/constraints.txt` to either command.
 
-The maintained forks (onedl-mmengine and its family) share the import names, but satisfy none of
-the requirements below: beside them, `pip install --no-deps vit_dense` and timm.
+The maintained forks (onedl-mmengine, onedl-mmcv, ...) share the import names, but satisfy none of
+the requirements below. With them, run `pip install --no-deps vit_dense` and install timm.
 """
 
 import runpy
@@ -37,28 +37,30 @@ CORE = [
     'safetensors',
     'setuptools<82',  # mmengine imports pkg_resources at run time
 ]
-# mmseg imports ftfy and regex without asking for them.
+# mmseg imports ftfy and regex without requiring them.
 SEG = ['mmsegmentation>=1.2.2,<2', 'ftfy', 'regex']
 DET = ['mmdet>=3.3.0,<4']
 MMCV_LITE = ['mmcv-lite>=2.1.0,<2.2']  # mmseg and mmdet refuse 2.2
-# LoRA. Of the libraries that do it, this one is maintained, merges, and knows its successors (DoRA
-# and others); it brings transformers and accelerate with it, so only who asks for it gets it.
+# LoRA: maintained, merges weights, and offers later variants such as DoRA. It depends on
+# transformers and accelerate, so it is an extra.
 PEFT = ['peft>=0.17']
+# The site in docs/: MkDocs with the theme Material; API pages from docstrings.
+DOCS = ['mkdocs-material', 'mkdocstrings[python]']
 DEV = [
     'build',
     'mypy',
     'packaging',
     'pytest',
-    'pytest-xdist',  # the suite on both cores; of the two runners that do it, the maintained one
+    'pytest-xdist',  # runs the tests in several processes
     'ruff',
-    'scikit-learn',  # the colour classifier that the demo is compared with
+    'scikit-learn',  # the colour classifier of benchmarks/colour_baseline.py
     'tensorboard',
     'wheel',  # tests build the package without network
 ]
 
 
 class BuildPy(build_py):
-    """Adds the configs derived from `configs/` to whatever is being built."""
+    """Add the configs derived from `configs/` to the build."""
 
     def run(self) -> None:
         super().run()
@@ -67,8 +69,8 @@ class BuildPy(build_py):
             return
         generate(ROOT / 'configs', ROOT / PACKAGE)
         # mmengine looks for a package beside its metadata, in site-packages, where an editable
-        # install leaves none of it. So the configs go there too. Python is not misled: a folder
-        # without `__init__.py` gives way to the package proper, further down `sys.path`.
+        # install puts no files. So the configs are written there, too. Imports still find the
+        # checkout: a folder without `__init__.py` yields to a package further down `sys.path`.
         site_packages = Path(self.get_finalized_command('install').install_lib)
         generate(ROOT / 'configs', site_packages / PACKAGE)
 
@@ -99,7 +101,9 @@ setup(
         'det-mmcv': DET,
         'all-mmcv': SEG + DET,
         'peft': PEFT,
+        'docs': DOCS,
         'dev': DEV,
     },
+    entry_points={'console_scripts': ['vit-dense = vit_dense.cli:main']},
     cmdclass={'build_py': BuildPy},
 )

@@ -4,7 +4,7 @@ Logistic regression on a pixel's RGB values, their squares and products, fitted 
 scored by mIoU over all validation pixels, like the models. With `--position` it also knows the
 pixel's row and column:
 
-    python benchmarks/colour_baseline.py --data data/demo
+    python -m benchmarks.colour_baseline --data data/demo
 """
 
 import argparse
@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from vit_dense.data import CLASSES, write_demo_dataset
+from examples.streets import CLASSES, write_demo_dataset
 
 
 def load_pixels(

@@ -1,15 +1,15 @@
-"""Writes what an installed package needs so that other projects can inherit our configs.
+"""Write the files that let other projects inherit the configs of an installed package.
 
-`configs/` is the one source. From it the build derives, inside the package:
+`configs/` is the only source. From it the build derives, inside the package:
 
 - `.mim/configs/`, a copy, with `.mim/model-index.yml`: for `_base_ = 'vit_dense::...'`;
 - `configs/`, the same files with their bases merged in: for `with read_base(): from
   vit_dense.configs.vit_upernet_ade20k import *`. mmengine refuses to mix that style with
   `_base_`, and accepts a file that holds plain values only.
 
-mmengine itself would bring torch into the build environment, so its merging of `_base_` files is
-written again here, in the part that our configs use (no `{{...}}` templates, no JSON or YAML);
-`tests/configs` holds both to be equal on every config. Nothing but the standard library is used.
+Using mmengine would require torch in the build environment. This module therefore implements the
+part of its `_base_` merging that our configs use (no `{{...}}` templates, no JSON or YAML) with the
+standard library; `tests/configs` compares both on every config.
 """
 
 import ast
@@ -22,12 +22,12 @@ from typing import Any
 BASE_KEY = '_base_'
 DELETE_KEY = '_delete_'
 MODEL_INDEX = '# mmengine asks for this file; no config has released weights yet.\nImport: []\n'
-# mmengine acts on `custom_imports` in the classic style only; read_base needs them imported here.
+# mmengine evaluates `custom_imports` in the classic style only; read_base needs the imports here.
 _IMPORT_NOTE = '# read_base overlooks `custom_imports`, and may not meet an import statement'
 
 
 def generate(configs: Path, package: Path) -> None:
-    """Derives `<package>/configs` and `<package>/.mim` from `configs`, from scratch."""
+    """Derive `<package>/configs` and `<package>/.mim` from `configs`, from scratch."""
     flat, mim = package / 'configs', package / '.mim'
     for derived in (flat, mim):
         shutil.rmtree(derived, ignore_errors=True)
@@ -43,15 +43,15 @@ def generate(configs: Path, package: Path) -> None:
 
 
 def module_path(relative: Path) -> Path:
-    """The path as Python can import it: hyphens become underscores."""
+    """Return the path that Python can import: hyphens become underscores."""
     return relative.with_name(relative.name.replace('-', '_'))
 
 
 def render(config: dict[str, Any], source: Path) -> str:
-    """A config file of plain values.
+    """Return the text of a config file of plain values.
 
     Raises:
-        ValueError: a value that does not survive being written down.
+        ValueError: If a value cannot be written as a Python literal.
     """
     lines = [f'# Written by setup.py from configs/{source.as_posix()}: edit that file instead.']
     imports = config.get('custom_imports', {}).get('imports', [])
@@ -73,11 +73,11 @@ def render(config: dict[str, Any], source: Path) -> str:
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """The values that a config stands for, its bases merged in, as mmengine reads them.
+    """Return the values of a config with its bases merged, as mmengine reads them.
 
     Raises:
-        ValueError: two bases of one file hold the same key.
-        FileNotFoundError: a base is missing.
+        ValueError: If two bases of one file define the same key.
+        FileNotFoundError: If a base is missing.
     """
     tree = ast.parse(path.read_text(encoding='utf-8'), str(path))
     bases: list[str] = []
@@ -126,7 +126,7 @@ def _is_base_list(statement: ast.stmt) -> bool:
 
 
 def _merge(own: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:
-    """`own` over `inherited`: dicts merge key by key, anything else replaces."""
+    """Merge `own` over `inherited`: dicts key by key; other values are replaced."""
     merged = dict(inherited)
     for key, value in own.items():
         if isinstance(value, dict):

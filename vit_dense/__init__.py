@@ -8,14 +8,21 @@ plain type names resolve from the mmseg and the mmdet scope. It imports neither 
 
 from importlib.util import find_spec as _find_spec
 
-from .compat import apply as _apply_compat
+from .version import __version__
 
-_apply_compat()
+try:
+    from .compat import apply as _apply_compat
 
-from . import adapters, backbones, engine  # noqa: E402 - they register with a patched mmengine
-from .version import __version__  # noqa: E402
+    _apply_compat()
 
-if _find_spec('vit_dense.released'):  # optional: released ViT-Adapter and ViT-CoMer checkpoints
-    from . import released as _released  # noqa: F401
+    from . import adapters, backbones, engine  # they register with a patched mmengine
+
+    if _find_spec('vit_dense.released'):  # optional: released ViT-Adapter, ViT-CoMer checkpoints
+        from . import released as _released  # noqa: F401
+except Exception:
+    from .cli import is_doctor_call as _is_doctor_call
+
+    if not _is_doctor_call():  # `vit-dense doctor` says what is broken
+        raise
 
 __all__ = ['__version__', 'adapters', 'backbones', 'engine']

@@ -1,3 +1,3 @@
-"""The version of the package, read by `setup.py` without importing anything else."""
+"""The version of the package; `setup.py` reads it without importing the package."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0.dev0'

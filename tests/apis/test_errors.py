@@ -5,7 +5,11 @@ from mmengine.registry import MODELS
 
 from vit_dense.apis import run_cleanly, training
 from vit_dense.apis.errors import user_message
-from vit_dense.data import DemoSpec
+from vit_dense.data.folder_checks import LabelRule, check_found
+
+
+def mistake() -> None:
+    check_found('nowhere', '.png', count=0)
 
 
 def test_our_value_errors_end_as_one_message(
@@ -13,15 +17,15 @@ def test_our_value_errors_end_as_one_message(
 ) -> None:
     monkeypatch.delenv('VIT_DENSE_DEBUG', raising=False)
     assert run_cleanly(lambda: None) == 0
-    assert run_cleanly(lambda: DemoSpec(training=0)) == 2
+    assert run_cleanly(mistake) == 2
     text = capfd.readouterr().err
-    assert 'Error: The demo data set needs at least one' in text
+    assert "Error: No image ends in '.png' in nowhere" in text
     assert 'Traceback' not in text
-    with pytest.raises(ValueError, match='training=0'):
-        run_cleanly(lambda: DemoSpec(training=0), debug=True)
+    with pytest.raises(ValueError, match='No image ends in'):
+        run_cleanly(mistake, debug=True)
     monkeypatch.setenv('VIT_DENSE_DEBUG', '1')
-    with pytest.raises(ValueError, match='training=0'):
-        run_cleanly(lambda: DemoSpec(training=0))
+    with pytest.raises(ValueError, match='No image ends in'):
+        run_cleanly(mistake)
 
 
 def test_foreign_errors_keep_their_stack() -> None:
@@ -46,7 +50,7 @@ def test_a_misspelt_argument_names_the_nearest(capfd: pytest.CaptureFixture[str]
     assert "TimmViT has no argument 'drop_pathrate'. Did you mean drop_path_rate" in text
     # Not from a config: a mistake in code, whose stack is of use.
     with pytest.raises(TypeError, match='unexpected keyword'):
-        run_cleanly(lambda: DemoSpec(size=1))  # type: ignore[call-arg]
+        run_cleanly(lambda: LabelRule(size=1))  # type: ignore[call-arg]
 
 
 def test_a_misspelt_type_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from coco_files import sound, write
+from mmengine.config import Config
 
-from vit_dense.data import THING_CLASSES, DemoSpec, synthetic
+from examples.streets import THING_CLASSES, THING_PALETTE, DemoSpec, write_demo_dataset
 
 Make = Callable[..., dict[str, Any]]
 Build = Callable[[dict[str, Any]], Any]
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def test_a_sound_file_loads(dataset_config: Make, build: Build) -> None:
@@ -107,23 +109,24 @@ def test_images_without_annotations_can_be_tested(
     assert len(build(dataset_config(pipeline=pipeline, test_mode=True))) == 2
 
 
-def test_demo_dataset_writes_itself(
-    tmp_path: Path, dataset_config: Make, build: Build, monkeypatch: pytest.MonkeyPatch
+def test_the_demo_config_reads_the_drawn_streets(
+    tmp_path: Path, dataset_config: Make, build: Build
 ) -> None:
-    monkeypatch.setattr(synthetic, 'DemoSpec', lambda: DemoSpec(2, 1))
-    config = {
-        'type': 'DemoDetDataset',
-        'data_root': str(tmp_path / 'demo'),
-        'ann_file': 'annotations/instances_training.json',
-        'data_prefix': {'img': 'images/training'},
-        'pipeline': dataset_config()['pipeline'],
-    }
-    dataset = build(config)
+    root = write_demo_dataset(tmp_path / 'demo', DemoSpec(2, 1))
+    config = Config.fromfile(CONFIGS / 'vit_maskrcnn_demo.py')
+    changes = {'data_root': str(root), 'pipeline': dataset_config()['pipeline']}
+    dataset = build(config.train_dataloader.dataset | changes)
     assert len(dataset) == 2
     assert dataset.metainfo['classes'] == THING_CLASSES
+    assert dataset.metainfo['palette'] == list(THING_PALETTE)
     assert len(dataset[0]['data_samples'].gt_instances) > 0
-    with pytest.raises(ValueError, match='needs data_root'):
-        build({'type': 'DemoDetDataset', 'data_root': None, 'ann_file': 'x.json'})
+
+
+def test_missing_demo_data_name_the_command_that_writes_them(tmp_path: Path, build: Build) -> None:
+    config = Config.fromfile(CONFIGS / 'vit_maskrcnn_demo.py')
+    missing = config.val_dataloader.dataset | {'data_root': str(tmp_path / 'demo')}
+    with pytest.raises(ValueError, match=r'make demo-det.*python -m examples\.streets --out'):
+        build(missing)
 
 
 def test_nothing_left_to_train_on(dataset_config: Make, build: Build) -> None:

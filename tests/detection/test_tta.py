@@ -13,8 +13,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 import vit_dense.detection  # noqa: F401 - registers what the config names
+from examples.streets import THING_CLASSES, DemoSpec, write_demo_dataset
 from vit_dense.apis import evaluate_model
-from vit_dense.data import THING_CLASSES, DemoSpec, write_demo_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 IOU_THRESHOLD = 0.5

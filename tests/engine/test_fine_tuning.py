@@ -16,7 +16,7 @@ from mmengine.registry import METRICS
 from mmengine.runner import Runner
 
 import vit_dense.segmentation  # noqa: F401 - registers what the configs name
-from vit_dense.data import CLASSES, PALETTE, DemoSpec, write_demo_dataset
+from examples.streets import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 WARM_UP = 2

@@ -226,7 +226,7 @@ def test_schedulers_keep_the_ratios():
     for group in optim_wrapper.optimizer.param_groups:
         assert group['initial_lr'] == pytest.approx(LR * group['lr_scale'])
         assert group['lr'] == pytest.approx(0.1 * LR * group['lr_scale'])
-    optim_wrapper.optimizer.step()
+    optim_wrapper.step()
     scheduler.step()
     ratios = {group['lr'] / group['lr_scale'] for group in optim_wrapper.optimizer.param_groups}
     assert max(ratios) == pytest.approx(min(ratios))

@@ -34,6 +34,7 @@ def test_wheel_holds_code_and_both_forms_of_every_config(wheel: Path) -> None:
     assert code == {name for name in held - derived if name.endswith('.py')}
     outside = {name.split('/')[0] for name in ZipFile(wheel).namelist()}
     assert len(outside) == 2, f'only the package and its metadata, not {outside}'
+    assert not {name for name in held if 'street' in name or 'synthetic' in name}
 
 
 def test_source_archive_builds_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
@@ -51,6 +52,13 @@ def test_source_archive_builds_the_same_wheel(source: Path, wheel: Path, tmp_pat
     pip('wheel', '-q', '--no-deps', '--no-build-isolation', '-w', tmp_path, unpacked)
     (second,) = tmp_path.glob('*.whl')
     assert packaged_files(second) == packaged_files(wheel)
+
+
+def test_the_console_script(wheel: Path) -> None:
+    archive = ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith('entry_points.txt'))
+    text = archive.read(name).decode().split()
+    assert text == ['[console_scripts]', 'vit-dense', '=', 'vit_dense.cli:main']
 
 
 def requirements(wheel: Path, extra: str) -> dict[str, Requirement]:
@@ -92,7 +100,7 @@ def test_tested_versions_satisfy_what_is_asked_for(wheel: Path) -> None:
     pins = [Requirement(line) for line in lines if line and not line.startswith('#')]
     versions = {canonicalize_name(pin.name): pin for pin in pins}
     assert len(versions) == len(pins), 'a name twice'
-    for extra in ('', 'seg', 'det', 'all', 'peft', 'dev'):
+    for extra in ('', 'seg', 'det', 'all', 'peft', 'docs', 'dev'):
         for name, asked in requirements(wheel, extra).items():
             assert name in versions, f'{name} is asked for but has no tested version'
             for pin in versions[name].specifier:

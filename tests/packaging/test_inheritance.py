@@ -9,6 +9,8 @@ import mmseg
 import pytest
 from installs import ROOT, Install
 
+from examples.streets import write_demo_dataset
+
 OUR_TRAIN = ROOT / 'tools' / 'train.py'
 
 BASE = '_base_ = {base!r}\ntrain_cfg = dict(max_iters=2, val_interval=2)\n'
@@ -69,11 +71,10 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 
 @pytest.fixture(scope='module')
-def demo_data(installed: Install, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded data set, written once."""
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn streets, written once."""
     folder = tmp_path_factory.mktemp('data')
-    program = 'import sys; from vit_dense.data import write_demo_dataset as w; w(sys.argv[1])'
-    installed.run('-c', program, folder / 'demo', cwd=folder)
+    write_demo_dataset(folder / 'demo')
     return folder
 
 

@@ -7,11 +7,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from vit_dense.data import DemoSpec, synthetic
+from examples.streets import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 
 Make = Callable[..., dict[str, Any]]
+CONFIGS = Path(__file__).parents[2] / 'configs'
+PIPELINE = [
+    {'type': 'LoadImageFromFile'},
+    {'type': 'LoadAnnotations'},
+    {'type': 'PackSegInputs'},
+]
 
 
 def build(config: dict[str, Any]) -> Any:
@@ -144,21 +151,20 @@ def test_images_alone_can_be_tested(dataset_config: Make) -> None:
     assert dataset[0]['inputs'].shape == (3, 40, 48)
 
 
-def test_demo_dataset_writes_itself(
-    tmp_path: Path, dataset_config: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(synthetic, 'DemoSpec', lambda: DemoSpec(2, 1, 64, 80))
-    root = tmp_path / 'demo'
+def test_the_demo_config_reads_the_drawn_streets(tmp_path: Path) -> None:
+    root = write_demo_dataset(tmp_path / 'demo', DemoSpec(2, 1, 64, 80))
+    config = Config.fromfile(CONFIGS / 'vit_upernet_demo.py')
     dataset = build(
-        {
-            'type': 'DemoSegDataset',
-            'data_root': str(root),
-            'data_prefix': {'img_path': 'images/training', 'seg_map_path': 'annotations/training'},
-            'pipeline': dataset_config()['pipeline'],
-        }
+        config.train_dataloader.dataset | {'data_root': str(root), 'pipeline': PIPELINE}
     )
     assert len(dataset) == 2
     assert dataset[0]['inputs'].shape == (3, 64, 80)
-    assert dataset.metainfo['classes'][0] == 'sky'
-    with pytest.raises(ValueError, match='needs data_root'):
-        build({'type': 'DemoSegDataset'})
+    assert dataset.metainfo['classes'] == CLASSES
+    assert dataset.metainfo['palette'] == [list(colour) for colour in PALETTE]
+
+
+def test_missing_demo_data_name_the_command_that_writes_them(tmp_path: Path) -> None:
+    config = Config.fromfile(CONFIGS / 'vit_upernet_demo.py')
+    missing = config.val_dataloader.dataset | {'data_root': str(tmp_path / 'demo')}
+    with pytest.raises(ValueError, match=r'make demo.*python -m examples\.streets --out'):
+        build(missing)

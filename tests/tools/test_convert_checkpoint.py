@@ -15,8 +15,8 @@ from processes import ROOT, TEST, run
 from released_layouts import VIT_HEADS, released_state
 from safetensors.torch import load_file
 
+from examples.streets import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 from vit_dense.apis import convert_checkpoint, load_config
-from vit_dense.data import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 
 CONVERT = ROOT / 'tools/convert_checkpoint.py'
 BACKBONE = """

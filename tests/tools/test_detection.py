@@ -9,7 +9,7 @@ import pytest
 import torch
 from processes import ROOT, TEST, TRAIN, losses, run
 
-from vit_dense.data import THING_CLASSES, DemoSpec, write_demo_dataset
+from examples.streets import THING_CLASSES, DemoSpec, write_demo_dataset
 
 CONFIG = """
 _base_ = {base!r}

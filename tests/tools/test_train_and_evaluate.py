@@ -10,7 +10,7 @@ import pytest
 import torch
 from processes import ROOT, TEST, TRAIN, losses, run, start, wait_for
 
-from vit_dense.data import CLASSES, PALETTE, DemoSpec, write_demo_dataset
+from examples.streets import CLASSES, PALETTE, DemoSpec, write_demo_dataset
 
 STOCK_TRAIN = Path(mmseg.__file__).parent / '.mim' / 'tools' / 'train.py'
 

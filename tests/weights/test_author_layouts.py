@@ -166,11 +166,14 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize('name', RECORDED)
+def label_of(name):
+    """None for files that timm itself wrote."""
+    return next((LABELS[start] for start in LABELS if name.startswith(start)), None)
+
+
+@pytest.mark.parametrize('name', [name for name in RECORDED if label_of(name)])
 def test_the_report_says_whose_layout_it_is(name):
-    label = next((LABELS[start] for start in LABELS if name.startswith(start)), None)
-    if label is None:
-        pytest.skip('timm wrote it')
+    label = label_of(name)
     assert name_layout(authors_state(RECORDED[name])).startswith(label)
 
 

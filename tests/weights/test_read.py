@@ -32,6 +32,7 @@ def test_malicious_pickle_does_not_execute(build, tmp_path, legacy):
     assert not target.exists()
 
 
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol:UserWarning')
 def test_malicious_bare_pickle_and_npz(tmp_path):
     target = tmp_path / 'executed'
     (tmp_path / 'bare.pth').write_bytes(pickle.dumps(Payload(target)))
@@ -74,6 +75,7 @@ def test_files_that_are_no_weights(tmp_path, name, data, message):
         read_checkpoint(tmp_path / name)
 
 
+@pytest.mark.filterwarnings('ignore:`torch.jit.trace:DeprecationWarning')
 def test_torchscript_archive(tmp_path):
     torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / 'clip.pt')
     with pytest.raises(CheckpointReadError, match='TorchScript program'):

@@ -21,8 +21,8 @@ from .files import data_not_found, missing_files, picture_size, spread_evenly
 Entry = Mapping[str, Any]
 
 _DEMO_HINT = (
-    'To see everything work without this data set: `make demo-det`, or '
-    '`python tools/train.py configs/vit_maskrcnn_demo.py`.'
+    'The demo needs no download: in a checkout of vit_dense, `make demo-det` writes data/demo '
+    '(`python -m examples.streets --out data/demo` writes it alone) and trains on it.'
 )
 _NAMES_SHOWN = 5
 # COCO's own boxes have fractions of pixels, and some end that much beyond the border.

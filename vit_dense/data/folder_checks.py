@@ -18,8 +18,8 @@ from .files import data_not_found, missing_files, picture_size, spread_evenly
 Pair = tuple[str, str]
 
 _DEMO_HINT = (
-    'To see everything work without this data set: `make demo`, or '
-    '`python tools/train.py configs/vit_upernet_demo.py`.'
+    'The demo needs no download: in a checkout of vit_dense, `make demo` writes data/demo '
+    '(`python -m examples.streets --out data/demo` writes it alone) and trains on it.'
 )
 # 8-bit masks end here; it is also what reading with reduce_zero_label turns label 0 into.
 _VOID = 255

@@ -13,7 +13,7 @@ require('mmdet')
 
 from ..engine.normalization_check import NormalizationCheckHook  # noqa: E402
 from .check_hook import DetCheckHook  # noqa: E402
-from .dataset import CheckedCocoDataset, DemoDetDataset  # noqa: E402
+from .dataset import CheckedCocoDataset  # noqa: E402
 from .necks import LastLevelMaxPool, SelectMaps  # noqa: E402
 from .pictures_hook import DetPicturesHook  # noqa: E402
 from .roi_extractor import SingleRoIExtractorFP32  # noqa: E402
@@ -23,7 +23,6 @@ from .tta import BoxTTAModel  # noqa: E402
 __all__ = [
     'BoxTTAModel',
     'CheckedCocoDataset',
-    'DemoDetDataset',
     'DetCheckHook',
     'DetPicturesHook',
     'LastLevelMaxPool',

@@ -7,14 +7,13 @@ business of `DetCheckHook`.
 """
 
 import os
-from typing import Any, ClassVar
+from typing import Any
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS
 
-from ..data import THING_CLASSES, THING_PALETTE, write_demo_dataset
 from ..data.coco_checks import (
     check_categories,
     check_has_masks,
@@ -119,23 +118,6 @@ class CheckedCocoDataset(CocoDataset):
             )
         if any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms):
             check_has_masks(path, content)
-
-
-@DATASETS.register_module()
-class DemoDetDataset(CheckedCocoDataset):
-    """The embedded street scenes, written into `data_root` the first time they are needed."""
-
-    METAINFO: ClassVar[dict] = {
-        'classes': THING_CLASSES,
-        'palette': [tuple(rgb) for rgb in THING_PALETTE],
-    }
-
-    def load_data_list(self) -> list[dict]:
-        """Writes the scenes if `data_root` does not hold them, then lists them."""
-        if self.data_root is None:
-            raise ValueError("DemoDetDataset needs data_root, e.g. data_root='data/demo'.")
-        write_demo_dataset(self.data_root)
-        return super().load_data_list()
 
 
 def _require(name: str, given: str, allowed: tuple[str, ...]) -> None:

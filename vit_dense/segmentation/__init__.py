@@ -13,14 +13,13 @@ require('mmseg')
 
 from ..engine.normalization_check import NormalizationCheckHook  # noqa: E402
 from .check_hook import SegCheckHook  # noqa: E402
-from .dataset import CheckedADE20KDataset, CheckedSegDataset, DemoSegDataset  # noqa: E402
+from .dataset import CheckedADE20KDataset, CheckedSegDataset  # noqa: E402
 from .linear_head import LinearHead  # noqa: E402
 from .pictures_hook import SegPicturesHook  # noqa: E402
 
 __all__ = [
     'CheckedADE20KDataset',
     'CheckedSegDataset',
-    'DemoSegDataset',
     'LinearHead',
     'NormalizationCheckHook',
     'SegCheckHook',

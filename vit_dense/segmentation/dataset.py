@@ -19,7 +19,6 @@ from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.structures import SegDataSample
 
 from ..adapters.base import MIN_IMAGE_SIZE
-from ..data import CLASSES, PALETTE, write_demo_dataset
 from ..data.folder_checks import (
     LabelRule,
     check_folders,
@@ -119,23 +118,6 @@ class CheckedADE20KDataset(CheckedSegDataset):
 
     def __init__(self, *, reduce_zero_label: bool = True, **options: Any) -> None:
         super().__init__(reduce_zero_label=reduce_zero_label, **options)
-
-
-@DATASETS.register_module()
-class DemoSegDataset(CheckedSegDataset):
-    """The embedded street scenes, written into `data_root` the first time they are needed."""
-
-    METAINFO: ClassVar[dict] = {'classes': CLASSES, 'palette': [list(rgb) for rgb in PALETTE]}
-
-    def __init__(self, *, img_suffix: str = '.png', **options: Any) -> None:
-        super().__init__(img_suffix=img_suffix, **options)
-
-    def load_data_list(self) -> list[dict]:
-        """Writes the scenes if `data_root` does not hold them, then lists them."""
-        if self.data_root is None:
-            raise ValueError("DemoSegDataset needs data_root, e.g. data_root='data/demo'.")
-        write_demo_dataset(self.data_root)
-        return super().load_data_list()
 
 
 def label_rule(dataset: BaseSegDataset) -> LabelRule:

@@ -1,8 +1,24 @@
-"""The embedded street scenes: 160x128 px, 8 classes; written into data/demo if missing."""
+"""The drawn street scenes: 160x128 px, 8 classes.
 
-dataset_type = 'DemoSegDataset'
+`python -m examples.streets --out data/demo`, run in a checkout, writes them; so does `make demo`.
+"""
+
+dataset_type = 'CheckedSegDataset'
 data_root = 'data/demo'
 num_classes = 8
+metainfo = dict(
+    classes=('sky', 'building', 'tree', 'road', 'sidewalk', 'car', 'pedestrian', 'sign'),
+    palette=[
+        [70, 130, 180],
+        [90, 90, 90],
+        [107, 142, 35],
+        [128, 64, 128],
+        [244, 35, 232],
+        [0, 0, 142],
+        [220, 20, 60],
+        [220, 220, 0],
+    ],
+)
 crop_size = (128, 128)
 
 train_pipeline = [
@@ -47,6 +63,8 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
+        metainfo=metainfo,
+        img_suffix='.png',
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline,
     ),
@@ -59,6 +77,8 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
+        metainfo=metainfo,
+        img_suffix='.png',
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline,
     ),

@@ -1,8 +1,15 @@
-"""The embedded street scenes with boxes and masks: 160x128 px, cars, pedestrians and signs."""
+"""The drawn street scenes with boxes and masks: 160x128 px, cars, pedestrians and signs.
 
-dataset_type = 'DemoDetDataset'
+`python -m examples.streets --out data/demo`, run in a checkout, writes them; so does
+`make demo-det`.
+"""
+
+dataset_type = 'CheckedCocoDataset'
 data_root = 'data/demo/'
 num_classes = 3
+metainfo = dict(
+    classes=('car', 'pedestrian', 'sign'), palette=[(0, 0, 142), (220, 20, 60), (220, 220, 0)]
+)
 scale = (160, 128)
 test_scale = (200, 160)
 
@@ -44,6 +51,7 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
+        metainfo=metainfo,
         ann_file='annotations/instances_training.json',
         data_prefix=dict(img='images/training/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
@@ -58,6 +66,7 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
+        metainfo=metainfo,
         ann_file='annotations/instances_validation.json',
         data_prefix=dict(img='images/validation/'),
         test_mode=True,

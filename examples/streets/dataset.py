@@ -1,4 +1,4 @@
-"""Writes the embedded data set: drawn streets in the layouts of ADE20K and COCO.
+"""Write the demo data set: drawn streets in the layouts of ADE20K and COCO.
 
     data/demo/
       images/{training,validation}/00000.png             RGB
@@ -6,8 +6,8 @@
       annotations/instances_{training,validation}.json   boxes and masks of what can be counted
       finished.json                                      what was written, by which generator
 
-The folder appears under its name only when it is complete, so an interrupted run leaves nothing
-that could be mistaken for data. The same `DemoSpec` gives the same bytes.
+The folder gets its name only when it is complete, so an interrupted run leaves no incomplete data
+set behind. The same `DemoSpec` gives the same bytes.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from pathlib import Path
 
 import cv2
 
+from .canvas import CLASSES
 from .coco_format import scenes_to_coco
-from .street_canvas import CLASSES
-from .street_scene import Scene, draw_scene
+from .scene import Scene, draw_scene
 
-# Raise it with every change of the drawings: folders of another version are written anew.
+# Raise it with every change of the drawings: folders of another version are replaced.
 GENERATOR_VERSION = 3
 MARKER = 'finished.json'
 DEFAULT_ROOT = 'data/demo'
@@ -50,7 +50,7 @@ class DemoSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses counts that give no data set."""
+        """Reject splits without scenes."""
         if min(self.training, self.validation) < 1:
             raise ValueError(
                 'The demo data set needs at least one training and one validation scene, got '
@@ -59,7 +59,7 @@ class DemoSpec:
 
 
 def write_demo_dataset(root: str | Path = DEFAULT_ROOT, spec: DemoSpec | None = None) -> Path:
-    """Makes sure that `root` holds the data set, and returns it.
+    """Write the data set to `root` unless it is there, and return `root`.
 
     A complete folder of this generator version and `spec` is left as it is.
 
@@ -123,7 +123,7 @@ def _is_current(root: Path, spec: DemoSpec) -> bool:
 
 
 def _replace(root: Path, scratch: Path, spec: DemoSpec) -> None:
-    """Moves `scratch` to `root`; another process may be doing the same."""
+    """Move `scratch` to `root`; another process may be doing the same."""
     if (root / MARKER).is_file():
         shutil.rmtree(root)
     try:
@@ -134,9 +134,9 @@ def _replace(root: Path, scratch: Path, spec: DemoSpec) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
-    """Command line: `--out FOLDER --train N --val N --seed N`; returns the folder."""
+    """Write what the command line asks for, and return the folder."""
     default = DemoSpec()
-    parser = argparse.ArgumentParser(description='Write the embedded demo data set')
+    parser = argparse.ArgumentParser(description='Write the demo data set')
     parser.add_argument('--out', default=DEFAULT_ROOT, help='folder to fill')
     parser.add_argument('--train', type=int, default=default.training, help='training scenes')
     parser.add_argument('--val', type=int, default=default.validation, help='validation scenes')

@@ -1,7 +1,7 @@
-"""Draws one street scene with its class map and its instance map.
+"""Draw one street scene with its class map and its instance map.
 
-The light, the weather, the street's width, what stands in it and where are all drawn from one seed;
-the same seed gives the same bytes.
+Light, weather, street width, objects and their positions follow from one seed; the same seed gives
+the same bytes.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .street_canvas import ROAD, SIDEWALK, SKY, TREE, Camera, Canvas, Colour
-from .street_things import draw_car, draw_house, draw_pedestrian, draw_sign, draw_tree, paint
+from .canvas import ROAD, SIDEWALK, SKY, TREE, Camera, Canvas, Colour
+from .things import draw_car, draw_house, draw_pedestrian, draw_sign, draw_tree, paint
 
-# Drawn larger and shrunk: edges of the picture come out smooth, while labels stay exact.
+# Drawn larger and downsampled: image edges are anti-aliased, labels stay exact.
 _OVERSAMPLING = 3
 _FAR = 60.0
 _NEAR = 1.2
@@ -36,14 +36,14 @@ _GRAIN: tuple[float, ...] = (3, 7, 16, 9, 8, 4, 5, 4)
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and all that is known about it.
+    """An image and its annotations.
 
     Attributes:
         image: `(H, W, 3)` uint8, RGB.
         semantic: `(H, W)` uint8, index into `CLASSES`.
-        instances: `(H, W)` int32; 0 for what is not counted (sky, road, ...), else a number k.
-        instance_labels: The class of instance k stands at `k - 1`. A thing that is wholly hidden
-            keeps its place here and owns no pixel in `instances`.
+        instances: `(H, W)` int32; 0 where no instance is (sky, road, ...), else its number k.
+        instance_labels: Class of instance k, at index `k - 1`. A fully hidden instance is listed
+            here and has no pixel in `instances`.
     """
 
     image: NDArray[np.uint8]
@@ -53,7 +53,7 @@ class Scene:
 
 
 def draw_scene(seed: int | list[int], height: int = 128, width: int = 160) -> Scene:
-    """Draws a street.
+    """Draw a street.
 
     Args:
         seed: Seed of the scene, an integer or a list of integers.
@@ -83,7 +83,7 @@ def draw_scene(seed: int | list[int], height: int = 128, width: int = 160) -> Sc
 
 
 def _thin(labels: NDArray[Label]) -> NDArray[Label]:
-    """Shrinks a map of labels to the picture's size: the middle pixel of each block stands."""
+    """Downsample a label map to the image size: the middle pixel of each block is kept."""
     middle = _OVERSAMPLING // 2
     return np.ascontiguousarray(labels[middle::_OVERSAMPLING, middle::_OVERSAMPLING])
 
@@ -111,7 +111,7 @@ def _draw_sky(canvas: Canvas, rng: np.random.Generator, upper: Colour, lower: Co
 
 
 def _draw_street(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Lays the ground, then sets everything that stands on it from far to near."""
+    """Draw the ground, then everything on it from far to near."""
     half = float(rng.uniform(2.2, 3.6))
     middle = float(rng.uniform(-0.5, 0.5)) * half
     pavement = float(rng.uniform(2.4, 4.0))
@@ -170,7 +170,7 @@ def _draw_ground(
 
 
 def _draw_rows(canvas: Canvas, rng: np.random.Generator, walls: tuple[float, float]) -> None:
-    """Draws a row of houses on either side, with gaps, and what closes the street far away."""
+    """Draw a row of houses on either side, with gaps, and the end of the street."""
     if rng.random() < 0.5:
         for x in rng.uniform(-30, 30, 16):
             draw_tree(canvas, rng, float(x), _FAR)
@@ -190,7 +190,7 @@ def _draw_rows(canvas: Canvas, rng: np.random.Generator, walls: tuple[float, flo
 
 
 def _light(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Adds grain per class, a cast shadow, and the light of the hour."""
+    """Add grain per class, a cast shadow, and a change of brightness, tint and gamma."""
     height, width = canvas.semantic.shape
     image = canvas.image.astype(np.float32)
     grain = np.asarray(_GRAIN, np.float32)[canvas.semantic]
@@ -213,7 +213,7 @@ def _light(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.float32]:
 def _soft_noise(
     rng: np.random.Generator, height: int, width: int, cells: int
 ) -> NDArray[np.float32]:
-    """Smooth noise of unit spread, about `cells` blobs along the picture's width."""
+    """Return smooth noise with about `cells` blobs along the width."""
     rows = max(2, cells * height // width)
     coarse = rng.normal(0, 1, (rows, cells)).astype(np.float32)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

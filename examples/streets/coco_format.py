@@ -1,9 +1,8 @@
-"""Writes drawn scenes as COCO instance annotations.
+"""Write drawn scenes as COCO instance annotations.
 
-Countable things become instances with an exact mask; what stands for layout (sky, road, houses)
-or melts into the background (trees far away) does not. Of things that hide behind others, the part
-that shows is annotated. Too few pixels to recognise: `iscrowd`, which training skips and
-evaluation counts neither way.
+Cars, pedestrians and signs become instances with an exact mask of their visible part; layout (sky,
+road, houses) and trees do not. Instances with too few pixels to recognise are marked `iscrowd`:
+training skips them, and evaluation ignores them.
 """
 
 from collections.abc import Iterable
@@ -13,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .street_canvas import CAR, CLASSES, PALETTE, PEDESTRIAN, SIGN
-from .street_scene import Scene
+from .canvas import CAR, CLASSES, PALETTE, PEDESTRIAN, SIGN
+from .scene import Scene
 
 _THINGS = (CAR, PEDESTRIAN, SIGN)
 THING_CLASSES: tuple[str, ...] = tuple(CLASSES[label] for label in _THINGS)
 THING_PALETTE: tuple[tuple[int, int, int], ...] = tuple(PALETTE[label] for label in _THINGS)
-# Visible pixels from which a thing counts.
+# Instances with fewer visible pixels are `iscrowd`.
 _MIN_PIXELS = 16
 
 
 def scenes_to_coco(scenes: Iterable[tuple[str, Scene]]) -> dict[str, Any]:
-    """Returns the content of a COCO annotation file.
+    """Return the content of a COCO annotation file.
 
     Args:
         scenes: File name and scene of each picture. Images, annotations and categories (in the
@@ -59,10 +58,9 @@ def _describe(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Returns COCO's uncompressed run-length code of a `(H, W)` mask.
+    """Return COCO's uncompressed run-length code of a `(H, W)` mask.
 
-    Lengths of runs down the columns, from left to right, beginning with one of background, which
-    may be empty.
+    Run lengths down the columns, from left to right. The first run is background and may be empty.
     """
     flat = np.concatenate([[False], mask.ravel(order='F')])
     starts = np.flatnonzero(flat[1:] != flat[:-1])

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vit_dense.data import CLASSES, DemoSpec, synthetic, write_demo_dataset
+from examples.streets import CLASSES, DemoSpec, dataset, write_demo_dataset
 
 SMALL = DemoSpec(training=3, validation=2, height=64, width=80)
 
@@ -50,27 +50,27 @@ def test_splits_and_seeds_differ(tmp_path: Path) -> None:
 
 def test_picture_is_stored_without_loss(tmp_path: Path) -> None:
     root = write_demo_dataset(tmp_path / 'demo', SMALL)
-    scene = synthetic.draw_scene([0, 1, 1], 64, 80)
+    scene = dataset.draw_scene([0, 1, 1], 64, 80)
     stored = cv2.imread(str(root / 'images/validation/00001.png'))[..., ::-1]
     np.testing.assert_array_equal(stored, scene.image)
 
 
 def test_a_current_folder_is_left_alone(tmp_path: Path) -> None:
     root = write_demo_dataset(tmp_path / 'demo', SMALL)
-    before = (root / synthetic.MARKER).stat().st_mtime_ns
+    before = (root / dataset.MARKER).stat().st_mtime_ns
     write_demo_dataset(root, SMALL)
-    assert (root / synthetic.MARKER).stat().st_mtime_ns == before
+    assert (root / dataset.MARKER).stat().st_mtime_ns == before
 
 
 def test_an_outdated_folder_is_written_anew(tmp_path: Path) -> None:
     root = write_demo_dataset(tmp_path / 'demo', SMALL)
-    marker = root / synthetic.MARKER
+    marker = root / dataset.MARKER
     marker.write_text(json.dumps({**json.loads(marker.read_text()), 'generator': -1}))
     stray = root / 'images' / 'training' / 'stray.png'
     stray.touch()
     write_demo_dataset(root, SMALL)
     assert not stray.exists()
-    assert json.loads(marker.read_text())['generator'] == synthetic.GENERATOR_VERSION
+    assert json.loads(marker.read_text())['generator'] == dataset.GENERATOR_VERSION
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic, 'draw_scene', interrupt)
+        patch.setattr(dataset, 'draw_scene', interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_demo_dataset(tmp_path / 'demo', SMALL)
     assert list(tmp_path.iterdir()) == []
@@ -90,8 +90,8 @@ def test_another_process_that_was_faster_is_fine(
 ) -> None:
     done = write_demo_dataset(tmp_path / 'demo', SMALL)
     answers = iter([False, True])
-    monkeypatch.setattr(synthetic, '_is_current', lambda *_: next(answers))
-    monkeypatch.setattr(synthetic.shutil, 'rmtree', lambda *_, **__: None)
+    monkeypatch.setattr(dataset, '_is_current', lambda *_: next(answers))
+    monkeypatch.setattr(dataset.shutil, 'rmtree', lambda *_, **__: None)
     assert write_demo_dataset(done, SMALL) == done
     assert len(list((done / 'images/training').iterdir())) == 3
 
@@ -109,5 +109,5 @@ def test_no_scenes_is_refused() -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    root = synthetic.main(['--out', str(tmp_path / 'demo'), '--train', '1', '--val', '1'])
-    assert json.loads((root / synthetic.MARKER).read_text())['training'] == 1
+    root = dataset.main(['--out', str(tmp_path / 'demo'), '--train', '1', '--val', '1'])
+    assert json.loads((root / dataset.MARKER).read_text())['training'] == 1

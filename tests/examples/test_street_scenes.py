@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vit_dense.data import CLASSES, PALETTE, Scene, draw_scene
-from vit_dense.data.street_canvas import (
+from examples.streets import CLASSES, PALETTE, Scene, draw_scene
+from examples.streets.canvas import (
     CAR,
     PEDESTRIAN,
     ROAD,

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / 'tools/train.py'
 TEST = ROOT / 'tools/test.py'
 LIMIT = 300  # seconds for one process

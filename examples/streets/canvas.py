@@ -1,7 +1,7 @@
-"""What a drawn street consists of: the classes, the camera and the canvas.
+"""Classes, camera and canvas of a drawn street.
 
-A scene is drawn far to near in ground coordinates (metres: `x` to the right of the camera, `y` up
-from the ground, `z` ahead), so that size, overlap and perspective agree without any bookkeeping.
+A scene is drawn from far to near in ground coordinates (metres: `x` to the right of the camera, `y`
+up from the ground, `z` ahead), so that size, overlap and perspective are consistent.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ CLASSES: tuple[str, ...] = (
     'pedestrian',
     'sign',
 )
-# The colours that street-scene data sets have in common, so that pictures read at a glance.
+# The colours that street-scene data sets share.
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (70, 130, 180),
     (90, 90, 90),
@@ -35,7 +35,7 @@ SKY, BUILDING, TREE, ROAD, SIDEWALK, CAR, PEDESTRIAN, SIGN = range(len(CLASSES))
 
 Colour = tuple[float, float, float]
 
-# Vertices keep this many binary digits behind the point: shapes a few pixels wide need them.
+# Vertices keep this many fractional bits: shapes a few pixels wide need them.
 _SUBPIXEL_BITS = 4
 
 
@@ -50,7 +50,7 @@ class Camera:
         centre: Column of the vanishing point in pixels.
         horizon: Row of the vanishing point in pixels.
         eye: Height of the camera above the ground in metres.
-        haze: Share of the sky's colour that a thing takes on per metre of distance.
+        haze: Share of the haze colour that an object takes on per metre of distance.
         haze_colour: RGB in 0..255.
     """
 
@@ -64,11 +64,11 @@ class Camera:
     haze_colour: Colour
 
     def project(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Returns the column and row, in pixels, of a point in metres."""
+        """Return the column and row, in pixels, of a point in metres."""
         return self.centre + self.focal * x / z, self.horizon + self.focal * (self.eye - y) / z
 
     def fade(self, colour: Colour, z: float) -> Colour:
-        """Returns `colour` as it looks through `z` metres of air."""
+        """Return `colour` as seen through `z` metres of haze."""
         veil = 1.0 - float(np.exp(-self.haze * z))
         red, green, blue = (
             (1 - veil) * own + veil * air for own, air in zip(colour, self.haze_colour, strict=True)
@@ -77,13 +77,13 @@ class Camera:
 
 
 class Canvas:
-    """Three maps drawn with the same strokes: picture, classes, instances.
+    """Image, class map and instance map, drawn together.
 
     Attributes:
         camera: How metres become pixels.
         image: `(H, W, 3)` uint8, RGB.
         semantic: `(H, W)` uint8, index into `CLASSES`.
-        instances: `(H, W)` int32, 0 where nothing countable stands, else 1-based number.
+        instances: `(H, W)` int32, 0 where no instance is, else its number from 1.
         labels: Class index of instance 1, 2, ...
     """
 
@@ -96,7 +96,7 @@ class Canvas:
         self.labels: list[int] = []
 
     def new_instance(self, label: int) -> int:
-        """Returns the number of a new thing of class `label`."""
+        """Return the number of a new instance of class `label`."""
         self.labels.append(label)
         return len(self.labels)
 
@@ -108,13 +108,13 @@ class Canvas:
         label: int | None,
         instance: int = 0,
     ) -> None:
-        """Fills a polygon.
+        """Fill a polygon.
 
         Args:
             points: Vertices in pixels.
             colour: RGB in 0..255.
             label: Class index, or None to paint the picture only (windows, shadows, markings).
-            instance: Number from `new_instance`; 0 for what is not counted.
+            instance: Number from `new_instance`; 0 for none.
         """
         # Beyond this the drawing routine's fixed-point numbers would overflow.
         limit = 8.0 * max(self.camera.width, self.camera.height)
@@ -138,7 +138,7 @@ class Canvas:
         label: int | None,
         instance: int = 0,
     ) -> None:
-        """Fills a rectangle that faces the camera.
+        """Fill a rectangle that faces the camera.
 
         Args:
             span: Left and right edge in metres.
@@ -166,7 +166,7 @@ class Canvas:
         label: int | None,
         instance: int = 0,
     ) -> None:
-        """Fills an ellipse that faces the camera; `centre` and `radii` are `(x, y)` in metres."""
+        """Fill an ellipse that faces the camera; `centre` and `radii` are `(x, y)` in metres."""
         turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
         outline = [
             self.camera.project(

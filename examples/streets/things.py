@@ -1,14 +1,14 @@
-"""The things that stand in a drawn street: houses, trees, cars, people, signs.
+"""Objects of a drawn street: houses, trees, cars, people, signs.
 
 Their colours overlap on purpose (grey cars on grey roads, green houses, blue windows and blue
-coats under a blue sky): what a pixel belongs to follows from shape and place, not from its colour.
+coats under a blue sky): the class of a pixel follows from shape and place, not from its colour.
 """
 
 import numpy as np
 
-from .street_canvas import BUILDING, CAR, PEDESTRIAN, SIGN, TREE, Canvas, Colour
+from .canvas import BUILDING, CAR, PEDESTRIAN, SIGN, TREE, Canvas, Colour
 
-# One box of paints for walls, cars and clothes alike.
+# Colours of walls, cars and clothes.
 _PAINTS: tuple[Colour, ...] = (
     (150, 150, 150),
     (95, 98, 104),
@@ -29,7 +29,7 @@ _POST: tuple[Colour, ...] = ((120, 122, 124), (70, 74, 76), (168, 168, 166))
 
 
 def paint(rng: np.random.Generator, choices: tuple[Colour, ...] = _PAINTS) -> Colour:
-    """Returns one of `choices`, lighter or darker and slightly tinted."""
+    """Return one of `choices`, lighter or darker and slightly tinted."""
     base = np.asarray(choices[int(rng.integers(len(choices)))])
     mixed = base * rng.uniform(0.75, 1.25) + rng.normal(0, 8, 3)
     red, green, blue = (float(value) for value in np.clip(mixed, 0, 255))
@@ -39,7 +39,7 @@ def paint(rng: np.random.Generator, choices: tuple[Colour, ...] = _PAINTS) -> Co
 def draw_house(
     canvas: Canvas, rng: np.random.Generator, wall: float, near: float, far: float
 ) -> None:
-    """Draws one house: its face along the street, its gable towards the camera, its windows.
+    """Draw one house: its face along the street, its gable towards the camera, its windows.
 
     Args:
         canvas: Where to draw.
@@ -78,7 +78,7 @@ def draw_house(
 
 
 def draw_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
-    """Draws a trunk and a crown of overlapping leaves, its foot at `(x, z)` metres."""
+    """Draw a trunk and a crown of overlapping leaves, its foot at `(x, z)` metres."""
     instance = canvas.new_instance(TREE)
     height = float(rng.uniform(4, 7.5))
     crown = float(rng.uniform(1.0, 1.9))
@@ -103,7 +103,7 @@ def draw_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> N
 
 
 def draw_car(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
-    """Draws a car seen from behind or from the front, its near end at `(x, z)` metres."""
+    """Draw a car seen from behind or from the front, its near end at `(x, z)` metres."""
     instance = canvas.new_instance(CAR)
     half, body, roof = rng.uniform(0.8, 1.0), rng.uniform(0.85, 1.0), rng.uniform(1.4, 1.75)
     left, right = x - float(half), x + float(half)
@@ -136,7 +136,7 @@ def draw_car(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> No
 
 
 def draw_pedestrian(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
-    """Draws a walking person, the feet at `(x, z)` metres."""
+    """Draw a walking person, the feet at `(x, z)` metres."""
     instance = canvas.new_instance(PEDESTRIAN)
     height = float(rng.uniform(1.45, 1.9))
     coat, trousers = paint(rng), paint(rng)
@@ -154,7 +154,7 @@ def draw_pedestrian(canvas: Canvas, rng: np.random.Generator, x: float, z: float
 
 
 def draw_sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
-    """Draws a post with a round or square board, its foot at `(x, z)` metres."""
+    """Draw a post with a round or square board, its foot at `(x, z)` metres."""
     instance = canvas.new_instance(SIGN)
     top = float(rng.uniform(2.4, 3.2))
     half = float(rng.uniform(0.45, 0.6))

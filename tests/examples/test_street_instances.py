@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
-from vit_dense.data import CLASSES, THING_CLASSES, DemoSpec, draw_scene, write_demo_dataset
-from vit_dense.data.coco_format import run_lengths, scenes_to_coco
+from examples.streets import CLASSES, THING_CLASSES, DemoSpec, draw_scene, write_demo_dataset
+from examples.streets.coco_format import run_lengths, scenes_to_coco
 
 SPEC = DemoSpec(training=2, validation=3)
 

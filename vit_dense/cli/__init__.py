@@ -1,0 +1,69 @@
+"""The command `vit-dense`: one module per command, imported when that command is called."""
+
+import difflib
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from ..version import __version__
+
+__all__ = ['COMMANDS', 'is_doctor_call', 'main']
+
+PROGRAM = 'vit-dense'
+# Command -> module of this package with a function `main`, and one line of help.
+COMMANDS = {
+    'train': ('train', 'train a model from a config'),
+    'test': ('test', 'evaluate a checkpoint'),
+    'convert': ('convert', 'convert a weight file to the names of this package'),
+    'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
+    'run': ('run', 'run a script of another project without compiled mmcv ops'),
+    'doctor': ('doctor', 'report versions, and what is broken in this environment'),
+}
+_USAGE_ERROR = 2
+
+
+def main() -> int:
+    """Run the command that `sys.argv` names, and return the exit code of the process."""
+    arguments = sys.argv[1:]
+    if not arguments:
+        print(_usage(), file=sys.stderr)
+        return _USAGE_ERROR
+    name = arguments[0]
+    if name in ('-h', '--help'):
+        print(_usage())
+        return 0
+    if name == '--version':
+        print(f'{PROGRAM} {__version__}')
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f' Did you mean {close[0]}?' if close else ''
+        print(f'Error: {PROGRAM} has no command {name!r}.{hint}\n{_usage()}', file=sys.stderr)
+        return _USAGE_ERROR
+    # What the parsers of the commands read, and print as the name of the program.
+    sys.argv = [f'{PROGRAM} {name}', *arguments[1:]]
+    code: int = import_module(f'.{COMMANDS[name][0]}', __name__).main()
+    return code
+
+
+def is_doctor_call() -> bool:
+    """Return whether this process was started as `vit-dense doctor`.
+
+    Works before `sys.argv[0]` is final: while Python locates the package for `-m`, it is '-m'.
+    """
+    started = sys.argv[0] == '-m' or Path(sys.argv[0]).stem in (PROGRAM, '__main__')
+    return started and sys.argv[1:2] == ['doctor']
+
+
+def _usage() -> str:
+    lines = [f'  {name:11} {text}' for name, (_, text) in COMMANDS.items()]
+    return '\n'.join(
+        [
+            f'usage: {PROGRAM} COMMAND ...',
+            '',
+            'commands:',
+            *lines,
+            '',
+            f'{PROGRAM} COMMAND --help lists the options of a command.',
+        ]
+    )

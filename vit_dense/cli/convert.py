@@ -1,0 +1,25 @@
+"""Convert a weight file to the names of this package."""
+
+from argparse import ArgumentParser
+
+from ..apis import convert_checkpoint, run_cleanly
+
+
+def main() -> int:
+    """Convert, and print what the file is and what became of its tensors."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('source', help='released checkpoint, or ViT weights of any layout')
+    parser.add_argument('destination', help='.pth, .pt or .safetensors file to write')
+    parser.add_argument('--config', help='config of the model; default: told by the shapes')
+    parser.add_argument('--model-name', help='timm architecture of ViT weights; default: likewise')
+    parser.add_argument('--debug', action='store_true', help='full stack for every error')
+    args = parser.parse_args()
+
+    def job() -> None:
+        report = convert_checkpoint(
+            args.source, args.destination, config=args.config, model_name=args.model_name
+        )
+        use = 'load_from and tools/test.py' if report.is_whole_model else 'vit.checkpoint'
+        print(f'{report}\nWritten to {args.destination}, for {use}')
+
+    return run_cleanly(job, debug=args.debug)

@@ -1,0 +1,47 @@
+"""Train a model from a config, such as configs/vit_upernet_demo.py."""
+
+from argparse import ArgumentParser, Namespace
+
+from mmengine.config import Config
+
+from ..apis import run_tool, tool_parser, train_model
+
+
+def build_parser() -> ArgumentParser:
+    """Return the options; they are those of OpenMMLab's own tools."""
+    parser = tool_parser(__doc__)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint; without a value, from the latest in the work directory',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (bfloat16)')
+    parser.add_argument(
+        '--amp-dtype',
+        choices=['bfloat16', 'float16'],
+        help='number format of --amp; float16 for GPUs without bfloat16',
+    )
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate to the real batch'
+    )
+    parser.add_argument('--seed', type=int, help='seed of all random numbers')
+    parser.add_argument('--deterministic', action='store_true', help='deterministic algorithms')
+    return parser
+
+
+def train(config: Config, args: Namespace) -> None:
+    """Train."""
+    train_model(
+        config,
+        resume=args.resume,
+        amp_dtype=args.amp_dtype or ('bfloat16' if args.amp else None),
+        auto_scale_lr=args.auto_scale_lr,
+        seed=args.seed,
+        deterministic=args.deterministic,
+    )
+
+
+def main() -> int:
+    """Run the command with the options in `sys.argv`, and return its exit code."""
+    return run_tool(build_parser(), train)
