@@ -56,6 +56,7 @@ class Case:
     zero_keys: bool = False
 
 
+@torch.no_grad()
 def make_case(
     name: str,
     model: Any,
@@ -72,18 +73,15 @@ def make_case(
     last: nn.Module | None = None,
     norm: nn.Module | None = None,
     tokens: int = 1,
-    zero_keys: bool = False,
     **more: Any,
 ) -> Case:
     """Fill a module by the formula, run it, and describe its file.
 
     Args:
-        name: Of the case.
+        name, vit, section: As in `Case`.
         model: The authors' module.
-        vit: timm name.
         sizes: Of the images; the timm model is built for the first.
         root: In front of the names in the file.
-        section: Key under which the file holds the weights; '' for the whole file.
         extra: Other tensors beside the weights.
         content: Other entries of the file.
         kwargs: Further arguments of the timm model.
@@ -92,29 +90,27 @@ def make_case(
         last: The last block; `model.blocks[-1]` by default.
         norm: The final norm, if the timm model has one.
         tokens: Number of prefix tokens.
-        zero_keys: Whether to set the key biases to zero.
         more: Further fields of the case.
     """
     if fill:
         set_weights(model, root)
-    if zero_keys:
-        for key, parameter in model.named_parameters():
-            if key.endswith('qkv.bias'):
-                parameter.data[WIDTH : 2 * WIDTH] = 0
-    found = outputs(model, sizes, run=run, last=last, norm=norm, tokens=tokens)
+    caught: list[Any] = []
+    handle = (last or model.blocks[-1]).register_forward_hook(lambda *a: caught.append(a[2]))
+    found = {}
+    for size in sizes:
+        (run or model)(image(*size))
+        output = caught.pop()
+        output = output[0] if isinstance(output, tuple) else output
+        output = output.flatten(1, 2) if output.ndim == 4 else output
+        found[size] = {'blocks': output[:, tokens:].clone()}
+        if norm is not None:
+            found[size]['norm'] = norm(output)[:, tokens:].clone()
+    handle.remove()
     state = {root + key: tensor for key, tensor in model.state_dict().items()}
     weights = state | (extra or {})
-    return Case(
-        name,
-        {section: weights, **(content or {})} if section else weights,
-        section,
-        state,
-        found,
-        vit,
-        {**SMALL, 'img_size': sizes[0], **(kwargs or {})},
-        zero_keys=zero_keys,
-        **more,
-    )
+    file = {section: weights, **(content or {})} if section else weights
+    kwargs = {**SMALL, 'img_size': sizes[0], **(kwargs or {})}
+    return Case(name, file, section, state, found, vit, kwargs, **more)
 
 
 def rectangle(grid: int) -> Size:
@@ -139,31 +135,6 @@ def set_weights(module: nn.Module, root: str = '') -> Any:
     for name, parameter in module.named_parameters():
         parameter.copy_(value(root + name, tuple(parameter.shape)))
     return module.eval()
-
-
-@torch.no_grad()
-def outputs(
-    module: Any,
-    sizes: list[Size],
-    *,
-    run: Callable[[Tensor], Any] | None = None,
-    last: nn.Module | None = None,
-    norm: nn.Module | None = None,
-    tokens: int = 1,
-) -> Outputs:
-    """Return patch tokens after the last block, by a hook, and after the final norm."""
-    caught: list[Any] = []
-    handle = (last or module.blocks[-1]).register_forward_hook(lambda *a: caught.append(a[2]))
-    found = {}
-    for size in sizes:
-        (run or module)(image(*size))
-        output = caught.pop()
-        output = output.flatten(1, 2) if output.ndim == 4 else output
-        found[size] = {'blocks': output[:, tokens:].clone()}
-        if norm is not None:
-            found[size]['norm'] = norm(output)[:, tokens:].clone()
-    handle.remove()
-    return found
 
 
 @contextmanager

@@ -9,17 +9,17 @@ from __future__ import annotations
 import importlib
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.parity.layouts.case import (
     DEPTH,
     HEADS,
-    SMALL,
     WIDTH,
     Case,
     Size,
-    outputs,
+    make_case,
     pixels,
     rectangle,
 )
@@ -27,7 +27,6 @@ from benchmarks.parity.values import value
 
 # its layers by the class of the model and by the version of transformers
 LAYERS = ('encoder.layer', 'layer', 'model.layer', 'layers', 'encoder.layers')
-SWIGLU = {'mlp_ratio': 5.334}  # timm's ratio counts both halves
 
 
 def transformers(_: Path | None, grid: int) -> Iterator[Case]:
@@ -58,18 +57,17 @@ def transformers(_: Path | None, grid: int) -> Iterator[Case]:
     for name, family, settings, timm_name, sizes, options in rows:
         built_for = at_14 if timm_name.endswith('dinov2') else square
         model, state = build(family, {'image_size': built_for[0], **settings})
-        resize = {} if family.startswith('D') else {'interpolate_pos_encoding': True}
-        found = outputs(
-            model,
-            sizes,
-            run=lambda x, model=model, resize=resize: model(x, **resize),
-            last=last_layer(model),
+        resize = {'interpolate_pos_encoding': True} if family == 'ViT' else {}
+        case = make_case(
+            f'transformers {name}', model, timm_name, sizes, section='', fill=False,
+            run=partial(model, **resize), last=last_layer(model),
             norm=getattr(model, 'layernorm', None) or model.norm,
-            tokens=1 + settings.get('num_register_tokens', 0),
-        )
-        kwargs = {**SMALL, 'img_size': sizes[0], **(SWIGLU if 'swiglu' in name else {})}
-        name = f'transformers {name}'
-        yield Case(name, state, '', state, found, timm_name, kwargs, options, suffix='.safetensors')
+            tokens=1 + settings.get('num_register_tokens', 0), options=options,
+            kwargs={'mlp_ratio': 5.334} if 'swiglu' in name else {},  # counts both halves
+            suffix='.safetensors',
+        )  # fmt: skip
+        case.content = case.state = state
+        yield case
 
 
 def build(family: str, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

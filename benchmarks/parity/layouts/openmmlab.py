@@ -21,6 +21,7 @@ from benchmarks.parity.layouts.case import (
     make_case,
     pixels,
     rectangle,
+    set_weights,
 )
 
 PLAIN, BEIT = 'vit_tiny_patch16_224', 'beit_base_patch16_224'
@@ -31,6 +32,7 @@ CLASSIFIER = {'head.layers.head.weight': torch.ones(10, WIDTH)}
 SEGMENTOR = {'decode_head.conv_seg.weight': torch.ones(5, WIDTH, 1, 1)}
 BACKBONE: dict[str, Any] = {
     'root': 'backbone.',
+    'fill': False,
     'section': 'state_dict',
     'content': {'meta': {'epoch': 3}, 'param_schedulers': []},
 }
@@ -39,6 +41,11 @@ BACKBONE: dict[str, Any] = {
 def openmmlab(name: str, model: Any, vit: str, sizes: list[Size], **more: Any) -> Case:
     """Describe a backbone inside a checkpoint of mmengine."""
     norm = getattr(model, 'ln1', None)
+    set_weights(model, 'backbone.')
+    if more.get('zero_keys'):
+        for key, parameter in model.named_parameters():
+            if key.endswith('qkv.bias'):
+                parameter.data[WIDTH : 2 * WIDTH] = 0
     more = {'extra': CLASSIFIER, **BACKBONE, **more}
     return make_case(name, model, vit, sizes, last=model.layers[-1], norm=norm, **more)
 
