@@ -184,21 +184,31 @@ def check_parity(name: str, shape: dict[str, int], patch: int) -> None:
                 raise CheckError(f"map {stop - 1} is not timm's")
 
 
+@contextlib.contextmanager
+def recorded(result: Result, stage: str = '') -> Iterator[None]:
+    """Record any error as the result and go on; a ValueError of stage 'build' is a refusal."""
+    try:
+        yield
+    except Exception as error:
+        refused = stage == 'build' and isinstance(error, ValueError)
+        why = f'{type(error).__name__}: {error}'
+        why = str(error) if refused else f'{stage}: {why}' if stage else why
+        result |= {'status': 'refused' if refused else 'fails', 'why': why}
+
+
 def try_vit(name: str) -> Result:
     """Run all checks of one isotropic ViT."""
     result: Result = {'kind': 'vit', 'adapters': {}}
-    try:
+    with recorded(result, 'build'):
         vit, shape = build_vit(name, shapes_of(name))
         result |= {'reduced': shape, 'width': vit.embed_dim, 'blocks': vit.depth}
-    except ValueError as error:
-        return result | {'status': 'refused', 'why': str(error)}
-    except Exception as error:  # record the error and go on
-        return result | {'status': 'fails', 'why': f'build: {type(error).__name__}: {error}'}
+    if 'status' in result:
+        return result
     patch = vit.patch_size
-    try:
+    with recorded(result, 'parity'):
         check_parity(name, shape, patch)
-    except Exception as error:
-        return result | {'status': 'fails', 'why': f'parity: {type(error).__name__}: {error}'}
+    if 'status' in result:
+        return result
     size = (max(32, 3 * patch + 5), 5 * patch)
     for label, adapter in ADAPTERS.items():
         try:
@@ -223,14 +233,11 @@ def try_pyramid(name: str, *, limit: float) -> Result:
     """Run all checks of one other model; with values up to `limit` parameters."""
     result: Result = {'kind': 'pyramid'}
     size = (70, 101)
-    try:
-        with torch.device('meta'):
-            pyramid = TimmPyramid(name, norm_eval=True).train()
-    except ValueError as error:
-        return result | {'status': 'refused', 'why': str(error)}
-    except Exception as error:  # record the error and go on
-        return result | {'status': 'fails', 'why': f'build: {type(error).__name__}: {error}'}
-    try:
+    with recorded(result, 'build'), torch.device('meta'):
+        pyramid = TimmPyramid(name, norm_eval=True).train()
+    if 'status' in result:
+        return result
+    with recorded(result):
         with torch.device('meta'):
             check_maps(pyramid(torch.zeros(2, pyramid.in_chans, *size)), pyramid.out_channels, size)
         if sum(p.numel() for p in pyramid.parameters()) <= limit:
@@ -239,9 +246,7 @@ def try_pyramid(name: str, *, limit: float) -> Result:
             maps = pyramid(torch.randn(2, pyramid.in_chans, *size))
             check_maps(maps, pyramid.out_channels, size)
             check_gradients(pyramid, maps)
-    except Exception as error:
-        return result | {'status': 'fails', 'why': f'{type(error).__name__}: {error}'}
-    return result | {'status': 'works'}
+    return {'status': 'works', **result}
 
 
 def sweep(names: Sequence[str], limit: float, stored: Path | None = None) -> dict[str, Result]:

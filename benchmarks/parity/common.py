@@ -1,6 +1,6 @@
-"""Shared by the comparisons: stand-ins for missing packages, differences, and the verdict.
+"""Parts shared by the comparisons: stubs of missing packages, differences and the exit status.
 
-It needs torch alone, so that it also runs beside the old libraries of other authors.
+The module needs torch only, so that it also runs with old libraries of other authors.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ import importlib.util
 import math
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +30,7 @@ import torch
 from torch import Tensor
 
 import vit_dense  # noqa: F401 - registers the replacement before mmcv is imported
+from benchmarks import measuring
 from vit_dense.compat.mmcv_ext import boxes, deform, losses, roi
 
 # isort: split
@@ -120,15 +120,8 @@ def step(case: Case, inputs: list[Tensor]) -> Result:
 
 def seconds(case: Case, inputs: list[Tensor], extension: Any) -> float:
     """Return the wall time of one call with its backward pass."""
-    on_cuda = inputs[0].is_cuda
     with below_mmcv(extension):
-        if on_cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        step(case, inputs)
-        if on_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+        return measuring.seconds(lambda case, _: step(case, inputs), case, inputs[0])
 
 
 def difference(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float]:

@@ -98,7 +98,7 @@ class NoRegistry:
 
 
 class BaseModule(nn.Module):
-    """A stand-in for mmcv's base class, which is called without arguments."""
+    """A stub of mmcv's base class, which is called without arguments."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -145,7 +145,7 @@ def detection_outputs(model: nn.Module, maps: Any, image: Tensor, masks: str) ->
     Args:
         model: The detector.
         maps: Of the neck.
-        image: The batch, whose size places the regions.
+        image: The batch; the regions depend on its size.
         masks: Name under which the mask head returns its logits.
     """
     if not hasattr(model, 'roi_head'):

@@ -14,10 +14,9 @@ def call(monkeypatch, *arguments):
     return layouts.main()
 
 
-@pytest.mark.parametrize(('project', 'files'), [('timm', 6), ('mmseg', 5)])
+@pytest.mark.parametrize(('project', 'files'), [('timm', 6), ('mmseg', 5), ('transformers', 9)])
 def test_files_of_installed_projects(project, files, tmp_path, monkeypatch, capsys):
-    if project == 'mmseg':
-        pytest.importorskip('mmseg')
+    pytest.importorskip(project)
     assert call(monkeypatch, 'write', project, '--out', tmp_path, '--grid', 4) == 0
     capsys.readouterr()
     assert call(monkeypatch, 'compare', tmp_path) == 0

@@ -40,7 +40,7 @@ BUFFER = re.compile(
 
 
 def write(case: Case, folder: Path) -> None:
-    """Write a case's file, and its other fields beside it."""
+    """Write a case's file, and its other fields to a second file."""
     path = folder / (re.sub(r'\W+', '_', case.name) + case.suffix)
     if case.suffix == '.npz':
         import numpy as np

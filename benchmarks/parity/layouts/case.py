@@ -82,7 +82,7 @@ def make_case(
         model: The authors' module.
         sizes: Of the images; the timm model is built for the first.
         root: In front of the names in the file.
-        extra: Other tensors beside the weights.
+        extra: Other tensors in the same section.
         content: Other entries of the file.
         kwargs: Further arguments of the timm model.
         fill: Whether to set the weights.
