@@ -1,18 +1,17 @@
-"""Speed and memory of the adapters against the plain timm ViT, and of what makes them cheaper.
+"""Measure speed and memory of the adapters, compared with the plain timm ViT.
 
     python benchmarks/backbone.py --models vit_tiny_patch16_224 vit_base_patch16_224 --sizes 512
     python benchmarks/backbone.py --device cuda --dtype bfloat16 --compile
     python benchmarks/backbone.py --table training
     python benchmarks/backbone.py --table pixels
 
-Three tables. `plain` compares the adapters with the plain ViT's own forward (up to its last block,
-no classifier), next to the ratio of multiply-adds, the cost that no implementation can avoid, and
-to the time's ratio as a multiple of it. `training` shows what attention windows and gradient
-checkpointing do to memory and time of a training step. `pixels` shows how the cost of a forward
-grows with the image.
+There are three tables. `plain` compares the adapters with the plain ViT's own forward (up to its
+last block, no classifier), and gives the ratio of multiply-adds and the ratio of times divided by
+it. `training` shows the effect of attention windows and gradient checkpointing on memory and time
+of a training step. `pixels` shows how the cost of a forward grows with the image.
 
-Variants take turns, so that a machine whose speed drifts slows all of them, and each figure is a
-median; ratios are medians of ratios within a turn. What memory means is said in `measuring.py`.
+Variants run in turn, so that a change of the machine's speed affects all of them. Each figure is a
+median; ratios are medians of ratios within a turn. `measuring.py` defines peak memory.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
 
 import torch
 from measuring import (
@@ -34,10 +32,11 @@ from measuring import (
     peak_bytes,
     seconds,
 )
+from tables import header, row
 from torch import Tensor, nn
 from variants import Variant, add_options, variants
 
-# what a parameter takes in float32: itself, its gradient, AdamW's two moments
+# of a parameter in float32: weight, gradient and AdamW's two moments
 TRAINING_BYTES = 4 * 4
 
 # defaults by table
@@ -52,45 +51,35 @@ CHECKPOINTING = {'plain': ['off'], 'training': ['off', 'on'], 'pixels': ['off']}
 
 
 def make_image(size: int, args: argparse.Namespace) -> Tensor:
-    """A batch of noise."""
+    """Return a batch of noise."""
     image = torch.randn(args.batch, 3, size, size, device=args.device)
     return image.contiguous(memory_format=torch.channels_last) if args.channels_last else image
 
 
 def prepare(model: nn.Module, args: argparse.Namespace) -> Callable:
-    """The module as it is run."""
+    """Compile the module if the options say so."""
     return torch.compile(model) if args.compile else model
 
 
 def autocast(args: argparse.Namespace) -> torch.autocast:
-    """Mixed precision, where it is asked for."""
+    """Return the context of mixed precision, enabled unless the dtype is float32."""
     dtype = getattr(torch, args.dtype)
     device = torch.device(args.device).type
     return torch.autocast(device, dtype, enabled=dtype != torch.float32)
 
 
-def row(*cells: Any) -> str:
-    """A line of a table."""
-    return '| ' + ' | '.join(str(cell) for cell in cells) + ' |'
-
-
-def header(*cells: str) -> str:
-    """A table's first two lines."""
-    return row(*cells) + '\n' + '|---' * len(cells) + '|'
-
-
 def mebibytes(count: float | None) -> str:
-    """For a cell."""
+    """Format bytes as MiB."""
     return '-' if count is None else f'{count / 2**20:.0f}'
 
 
 def paired(mine: Sequence[float], others: Sequence[float]) -> float:
-    """The median of ratios, turn by turn, so that a slow moment counts on both sides."""
+    """Return the median of the ratios within each turn, so that a slow moment affects both."""
     return statistics.median(a / b for a, b in zip(mine, others, strict=True))
 
 
 def plain_table(args: argparse.Namespace) -> None:
-    """The adapters against the plain ViT."""
+    """Print the adapters compared with the plain ViT."""
     ratios = ('/ plain', 'time / multiply-adds', 'peak MiB')
     columns = ('forward ms', *ratios, 'forward+backward ms', *ratios)
     print(header('model', 'px', 'variant', 'multiply-adds / plain', *columns))
@@ -128,7 +117,7 @@ def _plain_rows(name: str, size: int, args: argparse.Namespace) -> list[str]:
 
 
 def _label(variant: Variant, among: Sequence[Variant]) -> str:
-    """The adapter, and what tells it from its rivals."""
+    """Name the adapter, and what distinguishes it from the other variants."""
     text = variant.adapter
     if any(v.attention != 'global' for v in among):
         text += f', {variant.attention}'
@@ -136,7 +125,7 @@ def _label(variant: Variant, among: Sequence[Variant]) -> str:
 
 
 def training_table(args: argparse.Namespace) -> None:
-    """Windows and gradient checkpointing, on and off: memory and time of a training step."""
+    """Print memory and time of a training step, by windows and gradient checkpointing."""
     print(
         header(
             *('model', 'px', 'adapter', 'attention', 'checkpointing', 'peak MiB', '/ first'),
@@ -165,7 +154,7 @@ def training_table(args: argparse.Namespace) -> None:
 def training_step(
     variant: Variant, size: int, args: argparse.Namespace
 ) -> tuple[int | None, int, float]:
-    """Peak bytes, bytes that weights and optimizer hold, and seconds of one training step."""
+    """Return peak bytes, bytes of weights and optimizer state, and seconds of one step."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     model = variant.build().to(args.device).train()
@@ -173,7 +162,7 @@ def training_step(
     small, image = make_image(min(size, 224), args), make_image(size, args)
     state = sum(p.numel() for p in model.parameters()) * TRAINING_BYTES
     with autocast(args):
-        for _ in range(args.warmup):  # small: it is for what is set up once, gradients included
+        for _ in range(args.warmup):  # a small image allocates gradients and other one-time state
             forward_backward(run, small)
         times: list[float] = []
 
@@ -185,7 +174,7 @@ def training_step(
 
 
 def pixels_table(args: argparse.Namespace) -> None:
-    """Multiply-adds and time of a forward per megapixel, and the exponent of their growth."""
+    """Print multiply-adds and time of a forward per megapixel, and the exponent of growth."""
     print(header('model', 'adapter', 'attention', 'per megapixel', *map(str, args.sizes), 'growth'))
     for name, adapter in product(args.models, args.adapters):
         asked = [v for v in variants(name, args) if v.adapter == adapter]
@@ -218,29 +207,29 @@ def _pixel_rows(asked: Sequence[Variant], args: argparse.Namespace) -> list[str]
 
 
 def per_megapixel(values: Sequence[float], args: argparse.Namespace) -> list[str]:
-    """Cells of a row, size by size."""
+    """Format values divided by megapixels, size by size."""
     megapixels = [args.batch * size**2 / 1e6 for size in args.sizes]
     shares = [value / area for value, area in zip(values, megapixels, strict=True)]
     return [f'{share:.3g}' if share < 1000 else f'{share:.0f}' for share in shares]
 
 
 def exponent(values: Sequence[float], sizes: Sequence[int]) -> float:
-    """p of cost ~ pixels^p between the smallest and the largest image: 1 is linear."""
+    """Return p of cost ~ pixels^p between the first and the last size: 1 is linear."""
     if len(sizes) < 2:
         return math.nan
     return math.log(values[-1] / values[0]) / math.log(sizes[-1] ** 2 / sizes[0] ** 2)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, with the defaults of the table that is asked for."""
+    """Parse the options, with the defaults of the selected table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--table', default='plain', choices=list(MODELS))
     parser.add_argument('--models', nargs='+', help='timm model names')
-    parser.add_argument('--sizes', nargs='+', type=int, help='image edges in px, rising')
+    parser.add_argument('--sizes', nargs='+', type=int, help='image edges in px, ascending')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
-    parser.add_argument('--compile', action='store_true', help='run through torch.compile')
+    parser.add_argument('--compile', action='store_true', help='use torch.compile')
     parser.add_argument('--channels-last', action='store_true')
     add_options(parser)
     parser.add_argument('--threads', type=int, default=2, help='CPU threads')
@@ -248,15 +237,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--clock',
         default='wall',
         choices=list(CLOCKS),
-        help="cpu: time that the process itself worked, for a shared machine's one thread",
+        help='cpu: CPU time of the process, for one thread on a shared machine',
     )
     parser.add_argument('--warmup', type=int, default=2)
     parser.add_argument(
-        '--runs', type=int, default=9, help='turns; 0 only counts, in the table of pixels'
+        '--runs', type=int, default=9, help='number of turns; 0 with --table pixels: count only'
     )
     args = parser.parse_args(argv)
     if args.runs < 1 and args.table != 'pixels':
-        parser.error(f'--table {args.table} measures time: give --runs 1 or more')
+        parser.error(f'got --runs {args.runs}; --table {args.table} needs 1 or more')
     args.models = args.models or MODELS[args.table]
     args.sizes = args.sizes or SIZES[args.table]
     args.window_size = args.window_size or WINDOWS[args.table]
@@ -265,7 +254,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     args = parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

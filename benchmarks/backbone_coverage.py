@@ -1,16 +1,16 @@
-"""Which of timm's models work as backbones, tried one by one.
+"""Test which timm models work as backbones.
 
     python benchmarks/backbone_coverage.py --write docs/coverage.md      # all, over an hour
     python benchmarks/backbone_coverage.py --sample                      # a few of each kind
     python benchmarks/backbone_coverage.py --part 1/4 --results part.json
 
-Every isotropic ViT is tried in its own width, cut to four blocks where its constructor allows. The
-few wider than `WIDEST` are narrowed too, for memory; the table names them. Each must equal timm's
-own maps bit for bit, in chunks of blocks, and then serve each adapter on a rectangular image that
-its patches do not divide: strides, channels, finite values, a finite gradient for every parameter.
-Every other model is built as a TimmPyramid on the meta device, which checks strides and what the
-maps depend on; those up to `--limit` also run with numbers. (That the maps are timm's, bit for bit,
-is a matter of the tests.)
+Every isotropic ViT is tested at full width, and at depth 4 where its constructor allows. The few
+wider than `WIDEST` have fewer channels, to fit in memory; the table names them. Each must equal
+timm's own maps bit for bit, in chunks of blocks, and then work under each adapter on a rectangular
+image whose size is not a multiple of its patches: strides, channels, finite values, a finite
+gradient for every parameter. Every other model is built as a TimmPyramid on the meta device, which
+checks strides and what the maps depend on; those with up to `--limit` parameters also run with
+values. (The tests check that their maps equal timm's.)
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from vit_dense.backbones import TimmPyramid, TimmViT
 from vit_dense.backbones.families import FAMILIES
 
 STRIDES = (4, 8, 16, 32)
-# Channels beyond which a ViT is narrowed: four blocks and an adapter would not fit in memory.
+# maximum width: four wider blocks and an adapter would not fit in memory
 WIDEST = 2048
 NARROW = (
     {'embed_dim': 48, 'num_heads': 3},
     {'embed_dim': 48, 'num_heads': 3, 'num_kv_heads': 1},
 )
-# first what is tried first; a constructor that fixes an argument refuses it
+# in this order; a constructor that fixes an argument rejects it
 DEPTHS: tuple[dict[str, int], ...] = ({'depth': 4}, {'depth': 4, 'num_kv_heads': 4}, {})
-# of the four blocks, both kinds
+# both kinds among the four blocks
 BESIDE_DEPTH: dict[str, dict[str, int]] = {'convit': {'local_up_to_layer': 2}}
-# Patches of the image on which timm's own maps can be had; most families take any.
+# patches of the image for which timm returns maps; most families accept any
 PARITY_GRID = {'convit': (5, 5), 'gemma4_vit': (6, 3)}
 ADAPTERS: dict[str, Callable[[TimmViT], nn.Module]] = {
     'SimpleFeaturePyramid': lambda vit: SimpleFeaturePyramid(vit, out_channels=16),
     'ViTAdapter': lambda vit: ViTAdapter(vit, **deform(vit.embed_dim)),
     'ViTCoMer': lambda vit: ViTCoMer(vit, **deform(vit.embed_dim)),
 }
-# One of each peculiarity; the tests run these.
+# one model for each special case; the tests run these
 SAMPLE = (
     'test_vit',
     'vit_small_patch14_reg4_dinov2',
@@ -84,17 +84,17 @@ SAMPLE = (
 
 
 class CheckError(Exception):
-    """A check that a built model does not pass."""
+    """A built model fails a check."""
 
 
 def deform(width: int) -> dict[str, Any]:
-    """Small settings of the deformable adapters that fit a width."""
+    """Return small settings of the deformable adapters for a width."""
     heads = next(heads for heads in (3, 4, 2, 1) if width % heads == 0)
     return {'deform_num_heads': heads, 'deform_ratio': 1.0, 'conv_inplane': 8}
 
 
 def check_maps(maps: Sequence[Tensor], channels: Sequence[int], size: tuple[int, int]) -> None:
-    """Raises CheckError unless the maps have their strides and channels and finite values."""
+    """Raise CheckError unless the maps have their strides and channels and finite values."""
     expected = [
         (c, *(math.ceil(n / s) for n in size)) for c, s in zip(channels, STRIDES, strict=True)
     ]
@@ -106,7 +106,7 @@ def check_maps(maps: Sequence[Tensor], channels: Sequence[int], size: tuple[int,
 
 
 def check_gradients(model: nn.Module, maps: Sequence[Tensor]) -> None:
-    """Raises CheckError unless every trainable parameter gets a finite gradient."""
+    """Raise CheckError unless every trainable parameter gets a finite gradient."""
     sum(x.float().square().mean() for x in maps).backward()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.grad is None:
@@ -116,8 +116,8 @@ def check_gradients(model: nn.Module, maps: Sequence[Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def undrawn() -> Iterator[None]:
-    """Spares the initial values of models whose parameters are overwritten at once."""
+def skip_init() -> Iterator[None]:
+    """Skip the initialisation of models whose parameters are overwritten at once."""
     draws = ('uniform_', 'normal_', 'erfinv_')
     kept = {draw: getattr(Tensor, draw) for draw in draws}
     for draw in draws:
@@ -130,13 +130,13 @@ def undrawn() -> Iterator[None]:
 
 
 def randomise(model: nn.Module) -> None:
-    """Lets parts that start at zero or one take part in a comparison."""
+    """Set random parameters, so that those initialised to zero or one are compared too."""
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.05)
 
 
 def shapes_of(name: str) -> list[dict[str, int]]:
-    """Arguments that make a ViT small enough, first what is tried first."""
+    """Return arguments that make a ViT small enough, in the order to try."""
     family = BESIDE_DEPTH.get(module_of(name), {})
     depths = [shape | family if shape else shape for shape in DEPTHS]
     with torch.device('meta'):
@@ -144,13 +144,13 @@ def shapes_of(name: str) -> list[dict[str, int]]:
     if width <= WIDEST:
         return depths
     narrowed = [depth | narrow for narrow in NARROW for depth in depths]
-    return [*narrowed, *depths]  # the last for those that take no other width
+    return [*narrowed, *depths]  # the last for those with a fixed width
 
 
 def build_vit(
     name: str, shapes: Sequence[dict[str, int]], **kwargs: Any
 ) -> tuple[TimmViT, dict[str, int]]:
-    """The first form of a ViT that its constructor allows, and which it was."""
+    """Build a ViT with the first arguments that its constructor allows; return both."""
     for shape in shapes:
         try:
             return TimmViT(name, model_kwargs={**shape, **kwargs}), shape
@@ -162,13 +162,13 @@ def build_vit(
 
 
 def check_parity(name: str, shape: dict[str, int], patch: int) -> None:
-    """Compares chunks of blocks with timm's own maps.
+    """Compare chunks of blocks with timm's own maps.
 
-    Both are built for the size that is used: some families take no other in timm.
+    Both are built for the tested size: some timm families accept no other.
     """
     rows, columns = PARITY_GRID.get(module_of(name), (4, 6))
     options: dict[str, Any] = {'img_size': (rows * patch, columns * patch)}
-    with undrawn():
+    with skip_init():
         vit, _ = build_vit(name, [shape], **options)
         twin = timm.create_model(name, num_classes=0, **shape, **options).eval()
     randomise(vit)
@@ -184,21 +184,31 @@ def check_parity(name: str, shape: dict[str, int], patch: int) -> None:
                 raise CheckError(f"map {stop - 1} is not timm's")
 
 
-def try_vit(name: str) -> Result:
-    """All checks of one isotropic ViT."""
-    result: Result = {'kind': 'vit', 'adapters': {}}
+@contextlib.contextmanager
+def recorded(result: Result, stage: str = '') -> Iterator[None]:
+    """Record any error as the result and go on; a ValueError of stage 'build' is a refusal."""
     try:
+        yield
+    except Exception as error:
+        refused = stage == 'build' and isinstance(error, ValueError)
+        why = f'{type(error).__name__}: {error}'
+        why = str(error) if refused else f'{stage}: {why}' if stage else why
+        result |= {'status': 'refused' if refused else 'fails', 'why': why}
+
+
+def try_vit(name: str) -> Result:
+    """Run all checks of one isotropic ViT."""
+    result: Result = {'kind': 'vit', 'adapters': {}}
+    with recorded(result, 'build'):
         vit, shape = build_vit(name, shapes_of(name))
         result |= {'reduced': shape, 'width': vit.embed_dim, 'blocks': vit.depth}
-    except ValueError as error:
-        return result | {'status': 'refused', 'why': str(error)}
-    except Exception as error:  # a sweep names what breaks and goes on
-        return result | {'status': 'fails', 'why': f'build: {type(error).__name__}: {error}'}
+    if 'status' in result:
+        return result
     patch = vit.patch_size
-    try:
+    with recorded(result, 'parity'):
         check_parity(name, shape, patch)
-    except Exception as error:
-        return result | {'status': 'fails', 'why': f'parity: {type(error).__name__}: {error}'}
+    if 'status' in result:
+        return result
     size = (max(32, 3 * patch + 5), 5 * patch)
     for label, adapter in ADAPTERS.items():
         try:
@@ -220,17 +230,14 @@ def try_vit(name: str) -> Result:
 
 
 def try_pyramid(name: str, *, limit: float) -> Result:
-    """All checks of one model of another module; with numbers up to so many parameters."""
+    """Run all checks of one other model; with values up to `limit` parameters."""
     result: Result = {'kind': 'pyramid'}
     size = (70, 101)
-    try:
-        with torch.device('meta'):
-            pyramid = TimmPyramid(name, norm_eval=True).train()
-    except ValueError as error:
-        return result | {'status': 'refused', 'why': str(error)}
-    except Exception as error:  # a sweep names what breaks and goes on
-        return result | {'status': 'fails', 'why': f'build: {type(error).__name__}: {error}'}
-    try:
+    with recorded(result, 'build'), torch.device('meta'):
+        pyramid = TimmPyramid(name, norm_eval=True).train()
+    if 'status' in result:
+        return result
+    with recorded(result):
         with torch.device('meta'):
             check_maps(pyramid(torch.zeros(2, pyramid.in_chans, *size)), pyramid.out_channels, size)
         if sum(p.numel() for p in pyramid.parameters()) <= limit:
@@ -239,18 +246,16 @@ def try_pyramid(name: str, *, limit: float) -> Result:
             maps = pyramid(torch.randn(2, pyramid.in_chans, *size))
             check_maps(maps, pyramid.out_channels, size)
             check_gradients(pyramid, maps)
-    except Exception as error:
-        return result | {'status': 'fails', 'why': f'{type(error).__name__}: {error}'}
-    return result | {'status': 'works'}
+    return {'status': 'works', **result}
 
 
 def sweep(names: Sequence[str], limit: float, stored: Path | None = None) -> dict[str, Result]:
-    """Tries the models that have no result in the file yet, printing a line for each.
+    """Test the models without a stored result and print a line for each.
 
     Args:
-        names: of timm models.
-        limit: parameters up to which hierarchical models run with numbers.
-        stored: JSON file of results; written after each model, so that a run may be cut off.
+        names: Of timm models.
+        limit: Number of parameters up to which hierarchical models run with values.
+        stored: JSON file of results; written after each model, so that a run can be interrupted.
     """
     results = json.loads(stored.read_text()) if stored and stored.exists() else {}
     for i, name in enumerate(names):
@@ -271,7 +276,7 @@ def sweep(names: Sequence[str], limit: float, stored: Path | None = None) -> dic
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options."""
+    """Parse the options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--models', nargs='+', help='timm names; default: all')
     parser.add_argument('--modules', nargs='+', help="timm's modules, such as eva; default: all")
@@ -281,19 +286,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--limit',
         type=float,
         default=12.0,
-        help='million parameters up to which hierarchical models run with numbers',
+        help='million parameters up to which hierarchical models run with values',
     )
     parser.add_argument(
         '--results',
         type=Path,
-        help='JSON file that collects results; what it holds is not tried again',
+        help='JSON file that collects results; models in it are not tested again',
     )
-    parser.add_argument('--write', type=Path, help='where the table goes; default: printed')
+    parser.add_argument('--write', type=Path, help='file for the table; default: print it')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Result]:
-    """Runs the sweep and gives the table; returns all results."""
+    """Test the models, write or print the table, and return all results."""
     args = parse_args(argv)
     warnings.simplefilter('ignore')
     names = list(SAMPLE) if args.sample else args.models or timm.list_models()

@@ -1,8 +1,8 @@
-"""How far does colour alone get? A per-pixel classifier on the demo data set.
+"""Score a classifier of single pixels by their colour on the demo data set.
 
 Logistic regression on a pixel's RGB values, their squares and products, fitted on training pixels,
-scored by mIoU over all validation pixels, like the models. With `--position` it also knows the
-pixel's row and column:
+scored by mIoU over all validation pixels, like the models. With `--position` the pixel's row and
+column are inputs too:
 
     python -m benchmarks.colour_baseline --data data/demo
 """
@@ -23,9 +23,9 @@ from examples.streets import CLASSES, write_demo_dataset
 def load_pixels(
     root: Path, split: str, *, position: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Returns `(N, 3)` RGB values in 0..1 and `(N,)` class indices of all pixels of a split.
+    """Return `(N, 3)` RGB values in 0..1 and `(N,)` class indices of all pixels of a split.
 
-    With `position`, row and column in 0..1 stand beside the colours: `(N, 5)`.
+    With `position`, row and column in 0..1 are appended: `(N, 5)`.
     """
     colours, labels = [], []
     for path in sorted((root / 'images' / split).glob('*.png')):
@@ -43,7 +43,7 @@ def load_pixels(
 def mean_iou(
     predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int
 ) -> NDArray[np.float64]:
-    """Returns the intersection over union of each class, in percent."""
+    """Return the intersection over union of each class, in percent."""
     pairs = truth.astype(np.int64) * classes + predicted
     table = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     union = table.sum(0) + table.sum(1) - table.diagonal()
@@ -51,9 +51,9 @@ def mean_iou(
 
 
 def main() -> None:
-    """Fits, scores, prints a table."""
+    """Fit, score and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--data', default='data/demo', help='written if it is missing')
+    parser.add_argument('--data', default='data/demo', help='created if missing')
     parser.add_argument('--pixels', type=int, default=200_000, help='training pixels to fit on')
     parser.add_argument(
         '--balanced', action='store_true', help='weight classes by their inverse frequency'
@@ -73,8 +73,8 @@ def main() -> None:
     scores = mean_iou(model.predict(colours), labels, len(CLASSES))
     for name, score in zip(CLASSES, scores, strict=True):
         print(f'{name:12s} IoU {score:5.1f}')
-    known = 'colour and position' if args.position else 'colour only'
-    print(f'{known}: mIoU {scores.mean():.2f}')
+    inputs = 'colour and position' if args.position else 'colour only'
+    print(f'{inputs}: mIoU {scores.mean():.2f}')
 
 
 if __name__ == '__main__':

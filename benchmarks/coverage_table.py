@@ -1,4 +1,4 @@
-"""The page of the documentation that `backbone_coverage.py` writes from its results."""
+"""Format the page of the documentation that `backbone_coverage.py` writes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Result = dict[str, Any]
 
 
 def module_of(name: str) -> str:
-    """The module of timm.models that registers a model."""
+    """Return the module of timm.models that registers a model."""
     return timm.model_entrypoint(name).__module__.rpartition('.')[2]
 
 
 def has_status(status: str) -> Callable[[Result], bool]:
-    """Whether a result is of that status."""
+    """Return a function that tells whether a result has this status."""
     return lambda result: result['status'] == status
 
 
 def is_narrowed(result: Result) -> bool:
-    """Whether a ViT was tried with fewer channels than it has."""
+    """Return whether a ViT was tested with fewer channels than it has."""
     return 'embed_dim' in result.get('reduced', {})
 
 
@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[str, dict[str, Callable[[Result], bool]]]] = {
         'Plain ViTs: `TimmViT` under SimpleFeaturePyramid, ViTAdapter and ViTCoMer',
         {
             'works': has_status('works'),
-            'of these in its own width': lambda r: r['status'] == 'works' and not is_narrowed(r),
+            'of these at full width': lambda r: r['status'] == 'works' and not is_narrowed(r),
             **STATUSES,
         },
     ),
@@ -54,12 +54,12 @@ KINDS: dict[str, tuple[str, dict[str, Callable[[Result], bool]]]] = {
 
 
 def table(results: dict[str, Result]) -> str:
-    """The page of the documentation."""
+    """Return the page."""
     lines = ['# Which timm models work', '']
     lines += [
         f'timm {timm.__version__}, torch {torch.__version__}. Written by '
         '`python benchmarks/backbone_coverage.py --write docs/coverage.md`;',
-        'what is checked stands at the top of that file. *Refused* means a `ValueError` when the '
+        'the checks are described at the top of that file. *Refused* means a `ValueError` when the '
         'model is built.',
         '',
     ]
@@ -68,7 +68,7 @@ def table(results: dict[str, Result]) -> str:
         works = sum(r['status'] == 'works' for r in chosen.values())
         registered = sum((module_of(n) in FAMILIES) == (kind == 'vit') for n in timm.list_models())
         lines += [f'## {title}', '']
-        lines += [f'{works} of the {len(chosen)} tried work; timm registers {registered}.', '']
+        lines += [f'{works} of the {len(chosen)} tested work; timm registers {registered}.', '']
         lines += ['| timm module | models | ' + ' | '.join(columns) + ' |']
         lines += ['|---|' + '---|' * (1 + len(columns))]
         for module in sorted({r['module'] for r in chosen.values()}):
@@ -81,25 +81,25 @@ def table(results: dict[str, Result]) -> str:
 
 
 def reductions(results: dict[str, Result]) -> list[str]:
-    """Which ViTs were not tried as timm builds them."""
+    """Describe which ViTs were not tested as timm builds them."""
     tried = {n: r for n, r in results.items() if 'reduced' in r}
     if not tried:
         return []
     whole = [n for n, r in tried.items() if 'depth' not in r['reduced']]
     narrow = [n for n, r in tried.items() if is_narrowed(r)]
     shared = [n for n, r in tried.items() if 'num_kv_heads' in r['reduced'] and n not in narrow]
-    lines = ['All are cut to four blocks' + (f', but {", ".join(whole)}.' if whole else '.')]
+    lines = ['Tested at depth 4' + (f', except {", ".join(whole)}.' if whole else '.')]
     if narrow:
-        lines.append(f'Narrowed to 48 channels, for memory: {", ".join(narrow)}.')
+        lines.append(f'Tested with 48 channels, to fit in memory: {", ".join(narrow)}.')
     if shared:
         lines.append(f'With 4 key and value heads in each block: {", ".join(shared)}.')
     return [*lines, '']
 
 
 def reasons(results: dict[str, Result]) -> list[str]:
-    """One line for each reason of what does not work, with the modules that it holds for.
+    """Return one line for each reason for failure, with the modules concerned.
 
-    What ends in an error and differs in numbers alone is one reason, shown by an example.
+    Errors that differ only in numbers count as one reason, of which an example is shown.
     """
     grouped: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for name, result in results.items():

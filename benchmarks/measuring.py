@@ -1,8 +1,8 @@
-"""What the speed benchmarks measure: time, memory at its peak, multiply-adds.
+"""Measure time, peak memory and multiply-adds.
 
-Memory is what one step needs at its peak beyond what is held before it: on CUDA by torch's
-allocator, on Linux CPUs by the process's resident set. An allocator keeps what earlier steps freed,
-which hides a peak or shifts it; `in_fresh_process` gives a step a process of its own.
+Peak memory is what one step needs beyond what is allocated before it: on CUDA from torch's
+allocator, on Linux CPUs from the resident set of the process. An allocator keeps what earlier steps
+freed, which hides or shifts a peak; `in_fresh_process` runs a step in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# 'cpu' is what this process itself worked, in all threads: not disturbed by who shares the cores
+# 'cpu' is the CPU time of this process in all threads, whatever else runs on the cores
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 
 
 def forward(model: Callable, image: Tensor) -> None:
-    """One forward without a graph."""
+    """Run a forward without a graph."""
     with torch.inference_mode():
         model(image)
 
 
 def forward_backward(model: Callable, image: Tensor) -> None:
-    """One training step without the optimizer's part."""
+    """Run a training step without the optimizer."""
     torch.stack([x.float().square().mean() for x in model(image)]).sum().backward()
 
 
 def seconds(step: Callable, model: Callable, image: Tensor, clock: str = 'wall') -> float:
-    """Time of one step by one of `CLOCKS`, kernels finished."""
+    """Return the time of one step by one of `CLOCKS`, including all kernels."""
     now = CLOCKS[clock]
     if image.is_cuda:
         torch.cuda.synchronize()
@@ -50,7 +50,7 @@ def seconds(step: Callable, model: Callable, image: Tensor, clock: str = 'wall')
 
 
 def peak_bytes(step: Callable, model: Callable, image: Tensor) -> int | None:
-    """Memory at its peak beyond what is held before and after; None where it can't be had."""
+    """Return peak memory beyond what is allocated before; None where it is not available."""
     gc.collect()
     if image.is_cuda:
         torch.cuda.empty_cache()
@@ -61,7 +61,7 @@ def peak_bytes(step: Callable, model: Callable, image: Tensor) -> int | None:
     if not sys.platform.startswith('linux'):
         step(model, image)
         return None
-    ctypes.CDLL(None).malloc_trim(0)  # memory that the allocator kept would hide the peak
+    ctypes.CDLL(None).malloc_trim(0)  # memory kept by the allocator would hide the peak
     Path('/proc/self/clear_refs').write_text('5')  # resets the high-water mark
     before = _status('VmRSS')
     step(model, image)
@@ -69,7 +69,7 @@ def peak_bytes(step: Callable, model: Callable, image: Tensor) -> int | None:
 
 
 def _status(field: str) -> int:
-    """A figure of this process in bytes."""
+    """Return a field of this process's status in bytes."""
     for line in Path('/proc/self/status').read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024
@@ -77,11 +77,10 @@ def _status(field: str) -> int:
 
 
 def multiply_adds(model: nn.Module, image: Tensor) -> float:
-    """Of one forward: matrix products, convolutions and attention.
+    """Count those of one forward: matrix products, convolutions and attention.
 
-    Counted without computing anything, on the meta device: torch's counter does not know the fused
-    attention of CPUs and would leave it out there. Sampling of the deformable attention and
-    elementwise work do not count.
+    The forward runs on the meta device, since torch's counter ignores the fused attention of CPUs.
+    The sampling of deformable attention and elementwise operations are not counted.
     """
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
@@ -90,7 +89,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> float:
 
 
 def in_fresh_process(function: Callable, *args: Any) -> Any:
-    """The result of `function(*args)`, computed in a new process that ends afterwards."""
+    """Return `function(*args)`, computed in a new process that ends afterwards."""
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result()

@@ -1,12 +1,12 @@
-"""Does a classifier that timm trained help segmentation here? One number with, one without.
+"""Measure how much a classifier trained by timm improves segmentation.
 
-A small ViT is trained through timm's own API to name the majority class of image patches, saved
-as an ordinary timm checkpoint, and handed to a segmentation config as `checkpoint=`. The same
-config with the same seeds and budget runs without it. Printed are both mIoUs and their spread:
+A small ViT is trained through timm's own API to predict the majority class of image patches, saved
+as an ordinary timm checkpoint, and passed to a segmentation config as `checkpoint=`. The same
+config with the same seeds and budget runs without it. The output is both mIoUs and their spread:
 
     python benchmarks/transfer.py --data-root data/camvid
 
-Finished runs are kept in the work directory: a benchmark that was stopped goes on where it was.
+Finished runs are kept in the work directory: a benchmark that was stopped can be resumed.
 """
 
 import argparse
@@ -34,30 +34,32 @@ from torch import Tensor, nn
 from vit_dense.apis import load_config, train_model
 
 VOID = 255
-# Edges of the windows that become patches, over the classifier's own image size.
+# edges of the windows that become patches, relative to the classifier's image size
 WINDOW_SCALES = (0.5, 1.0, 1.5)
 MIN_SHARE = 0.5  # of a window's pixels that its majority class must have
 ARMS = ('scratch', 'transfer')
-# The adapter sees the image beside the ViT; the simple pyramid sees only what the ViT passes on.
+# the adapter also reads the image; the simple pyramid reads only the ViT's tokens
 PYRAMID_OF = ('ViTAdapter', 'SimpleFeaturePyramid')
 
 Window = tuple[int, int, int, int]  # image, top, left, edge
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the options; what changes a result is in the settings that are compared on resuming."""
+    """Parse the options; resuming compares those that change a result."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--data-root', required=True, help='data set in ADE20K layout')
     parser.add_argument('--config', default='configs/vit_upernet_camvid.py')
     parser.add_argument('--work-dir', default='work_dirs/transfer')
-    parser.add_argument('--json', help='file for the results; default: results.json in the above')
-    parser.add_argument('--seeds', type=int, default=3, help='segmentation runs of each kind')
+    parser.add_argument('--json', help='file for the results; default: results.json in --work-dir')
+    parser.add_argument(
+        '--seeds', type=int, default=3, help='segmentation runs with and without the classifier'
+    )
     vit = parser.add_argument_group('the ViT')
     vit.add_argument('--model-name', default='vit_tiny_patch16_224')
     vit.add_argument('--depth', type=int, default=4, help='blocks')
-    vit.add_argument('--backbone', choices=PYRAMID_OF, default='ViTAdapter', help='around it')
+    vit.add_argument('--backbone', choices=PYRAMID_OF, default='ViTAdapter', help='around the ViT')
     parser.add_argument(
-        '--scale', type=float, default=0.5, help='of all images, classifier and segmentation alike'
+        '--scale', type=float, default=0.5, help='of all images, for classifier and segmentation'
     )
     pre = parser.add_argument_group('classifier')
     pre.add_argument('--patch-size', type=int, default=64, help='its image size in pixels')
@@ -74,12 +76,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Runs what is missing and prints the table."""
+    """Run what is missing and print the table."""
     args = parse_args()
     work_dir = Path(args.work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
-    places = ('work_dir', 'json', 'seeds', 'data_root')
-    settings = {key: value for key, value in vars(args).items() if key not in places}
+    not_compared = ('work_dir', 'json', 'seeds', 'data_root')
+    settings = {key: value for key, value in vars(args).items() if key not in not_compared}
     check_settings(work_dir / 'settings.json', settings)
     classifier = once(work_dir / 'classifier', lambda: train_classifier(args))
     results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
@@ -97,7 +99,7 @@ def main() -> None:
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Refuses to mix runs of different settings in one work directory."""
+    """Refuse to mix runs of different settings in one work directory."""
     if not path.exists():
         path.write_text(json.dumps(settings, indent=2) + '\n')
         return
@@ -106,12 +108,12 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
     if changed:
         raise SystemExit(
             f'{path.parent} holds runs of other settings (old, new): {changed}; choose another '
-            '--work-dir, or delete that one'
+            '--work-dir, or delete this one'
         )
 
 
 def once(folder: Path, work: Any) -> dict[str, Any]:
-    """The result of `work`, from `folder` if it was done before."""
+    """Return the result of `work`, from `folder` if it was done before."""
     path = folder / 'result.json'
     if path.exists():
         return json.loads(path.read_text())
@@ -123,11 +125,11 @@ def once(folder: Path, work: Any) -> dict[str, Any]:
     return result
 
 
-# --- the classifier, by timm alone
+# --- the classifier, trained by timm
 
 
 def train_classifier(args: argparse.Namespace) -> dict[str, Any]:
-    """Trains on the majority class of patches, and saves as timm's training script does."""
+    """Train on the majority class of patches, and save as timm's training script does."""
     seed_everything(0)
     train_images, train_labels = load_patches(args, 'training', args.patches)
     val_images, val_labels = load_patches(args, 'validation', max(1, args.patches // 5))
@@ -164,7 +166,7 @@ def train_classifier(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_patches(args: argparse.Namespace, split: str, per_class: int) -> tuple[Tensor, Tensor]:
-    """Patches (N, 3, p, p) uint8 RGB and their majority classes (N,), up to `per_class` of each."""
+    """Load patches (N, 3, p, p), uint8 RGB, up to `per_class` of each class, and classes (N,)."""
     images = sorted((Path(args.data_root) / 'images' / split).glob('*'))
     if not images:
         raise SystemExit(
@@ -182,7 +184,7 @@ def load_patches(args: argparse.Namespace, split: str, per_class: int) -> tuple[
         for label, windows in sorted(by_class.items())
         for window in random.Random(label).sample(windows, min(per_class, len(windows)))
     ]
-    chosen.sort()  # by image, so that each is read once
+    chosen.sort()  # by image: each is read once
     patches = np.empty((len(chosen), args.patch_size, args.patch_size, 3), np.uint8)
     loaded, image = -1, np.empty(0)
     for row, ((index, top, left, edge), _) in enumerate(chosen):
@@ -198,7 +200,7 @@ def load_patches(args: argparse.Namespace, split: str, per_class: int) -> tuple[
 def labelled_windows(
     mask: NDArray[np.uint8], patch_size: int, scale: float
 ) -> list[tuple[int, tuple[int, int, int]]]:
-    """All windows (top, left, edge) on a half-overlapping grid that have a majority class."""
+    """Return the windows (top, left, edge) of a half-overlapping grid with a majority class."""
     found = []
     for window_scale in WINDOW_SCALES:
         edge = int(patch_size * window_scale / scale)
@@ -220,7 +222,7 @@ def train_epoch(
     data: dict[str, Any],
     batch: int = 128,
 ) -> float:
-    """One pass in random order with flips, shifts and brightness; returns the mean loss."""
+    """Train for an epoch with flips, shifts and brightness; return the mean loss."""
     model.train()
     criterion = LabelSmoothingCrossEntropy()
     losses = []
@@ -235,7 +237,7 @@ def train_epoch(
 
 
 def augment(images: Tensor) -> Tensor:
-    """Flips each image with chance 1/2; shifts and scales the brightness of the batch."""
+    """Flip each image with probability 1/2; shift the batch and scale its brightness."""
     flip = torch.rand(len(images), 1, 1, 1) < 0.5
     images = torch.where(flip, images.flip(-1), images)
     reach = images.shape[-1] // 8
@@ -248,7 +250,7 @@ def augment(images: Tensor) -> Tensor:
 def balanced_accuracy(
     model: nn.Module, images: Tensor, labels: Tensor, data: dict[str, Any]
 ) -> float:
-    """Mean over the classes of the share named correctly, in percent."""
+    """Return the mean accuracy over the classes, in percent."""
     model.eval()
     predicted = torch.cat([model(normalise(part, data)).argmax(1) for part in images.split(256)])
     right = (predicted == labels).double()
@@ -256,23 +258,24 @@ def balanced_accuracy(
 
 
 def normalise(images: Tensor, data: dict[str, Any]) -> Tensor:
-    """uint8 to the ViT's own normalisation, as `resolve_model_data_config` tells it."""
+    """Normalise uint8 images as `resolve_model_data_config` says."""
     mean, std = (torch.tensor(data[key]).view(1, 3, 1, 1) for key in ('mean', 'std'))
     return (images.float() / 255 - mean) / std
 
 
 def seed_everything(seed: int) -> None:
+    """Seed Python and torch."""
     random.seed(seed)
     torch.manual_seed(seed)
 
 
-# --- segmentation, by the config
+# --- segmentation
 
 
 def segment(
     args: argparse.Namespace, checkpoint: str | None, folder: Path, seed: int
 ) -> dict[str, Any]:
-    """Trains the config with or without the classifier's weights; validates once, at the end."""
+    """Train the config with or without the classifier's weights, and validate it at the end."""
     config = load_config(args.config, work_dir=str(folder), cfg_options=budget(args))
     shrink_images(config, args.scale, args.crop)
     set_backbone(config, args, checkpoint)
@@ -282,7 +285,7 @@ def segment(
 
 
 def budget(args: argparse.Namespace) -> dict[str, Any]:
-    """Length of the training, data and learning rate, in one process."""
+    """Return config options for length, data and learning rate, without workers."""
     warm_up = max(1, args.iterations // 10)
     changed: dict[str, Any] = {
         'optim_wrapper.optimizer.lr': args.lr,
@@ -302,7 +305,7 @@ def budget(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def shrink_images(config: Config, scale: float, crop: int) -> None:
-    """Sets the size of images and crops in the pipelines."""
+    """Set the size of images and crops in the pipelines."""
     config.model.data_preprocessor.size = (crop, crop)
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
         for step in loader.dataset.pipeline:
@@ -313,7 +316,7 @@ def shrink_images(config: Config, scale: float, crop: int) -> None:
 
 
 def set_backbone(config: Config, args: argparse.Namespace, checkpoint: str | None) -> None:
-    """Puts the small ViT, and the pyramid around it, into the model."""
+    """Set the small ViT and the pyramid around it in the model."""
     model, vit = config.model, config.model.backbone.vit
     vit.update(
         model_name=args.model_name,
@@ -333,7 +336,7 @@ def set_backbone(config: Config, args: argparse.Namespace, checkpoint: str | Non
 
 
 def format_report(classifier: dict[str, Any], results: dict[str, list[dict[str, Any]]]) -> str:
-    """Both arms side by side; the gain is taken seed by seed."""
+    """Format both arms and the gain, which is taken seed by seed."""
     lines = [
         f'classifier: {classifier["accuracy"]} % balanced accuracy on '
         f'{classifier["validation_patches"]} validation patches (chance {classifier["chance"]} %)',
@@ -357,6 +360,7 @@ def format_report(classifier: dict[str, Any], results: dict[str, list[dict[str, 
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
+    """Format the mean and the standard deviation."""
     spread = f'± {statistics.stdev(values):.2f}' if len(values) > 1 else '(one run)'
     return f'{statistics.mean(values):.2f} {spread}'
 

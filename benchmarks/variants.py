@@ -1,4 +1,4 @@
-"""The backbones that the speed benchmark compares, and the options that choose them."""
+"""The backbones that the speed benchmark compares, and the options that select them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MRFP = {192: 6.0, 384: 1.5}
 
 
 class Plain(nn.Module):
-    """timm's own forward up to its last block."""
+    """The forward of timm up to its last block."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Plain(nn.Module):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to build a backbone; 'plain' as adapter is timm's ViT alone."""
+    """A backbone to measure; the adapter 'plain' is timm's ViT alone."""
 
     model: str
     adapter: str
@@ -43,13 +43,13 @@ class Variant:
 
     @property
     def attention(self) -> str:
-        """How the blocks attend, in words."""
+        """Describe the attention of the blocks."""
         if self.window_size is None:
             return 'global'
         return f'windows of {self.window_size}' + (' in all blocks' if self.all_windowed else '')
 
     def build(self) -> nn.Module:
-        """The module, with random weights."""
+        """Build the module, with random weights."""
         if self.adapter == 'plain':
             return Plain(self.model)
         vit = TimmViT(
@@ -68,7 +68,7 @@ class Variant:
 
 
 def variants(model: str, args: argparse.Namespace) -> list[Variant]:
-    """What the options ask for, adapter by adapter."""
+    """Return the variants that the options select, adapter by adapter."""
     asked = product(args.adapters, args.window_size, args.global_blocks, args.grad_checkpointing)
     found = [
         Variant(model, adapter, window, window is not None and blocks == 'none', recompute == 'on')
@@ -78,24 +78,24 @@ def variants(model: str, args: argparse.Namespace) -> list[Variant]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `variants` reads; those without default depend on the table."""
+    """Add the options that `variants` reads; those without a default depend on the table."""
     parser.add_argument('--adapters', nargs='+', default=list(ADAPTERS), choices=ADAPTERS)
     parser.add_argument(
         '--window-size',
         nargs='+',
         type=lambda text: None if text == 'none' else int(text),
-        help="edges of attention windows in the adapters' ViT, in tokens, or none; all are run",
+        help="edges of the attention windows in the adapters' ViT, in tokens, or none",
     )
     parser.add_argument(
         '--global-blocks',
         nargs='+',
         default=['four'],
         choices=['four', 'none'],
-        help='blocks that attend globally beside windowed ones; all are run',
+        help='blocks with global attention where the others have windows',
     )
     parser.add_argument(
         '--grad-checkpointing',
         nargs='+',
         choices=['off', 'on'],
-        help='recompute activations in the backward pass of the adapters; all are run',
+        help='recompute activations in the backward pass of the adapters',
     )

@@ -79,8 +79,8 @@ def test_table_counts_and_gives_reasons(tmp_path, capsys):
     coverage.main([*options, '--part', '1/2'])
     coverage.main([*options, '--part', '2/2', '--write', str(written)])
     text = written.read_text()
-    assert '1 of the 1 tried work; timm registers 3' in text
-    assert '0 of the 1 tried work' in text
+    assert '1 of the 1 tested work; timm registers 3' in text
+    assert '0 of the 1 tested work' in text
     assert '| vision_transformer | 1 | 1 |' in text
     assert '- 1 refused (shvit 1): it has maps of strides [16, 32, 64]; Timm' in text
     assert '1/1 test_vit' in capsys.readouterr().out
@@ -108,8 +108,8 @@ def test_table_groups_reasons_and_names_what_was_narrowed():
     assert '- 1 refused (tnt 1): it has strides [9]' in lines
     assert '| coat | 2 | 1 | 1 | 1 |  |' in lines
     assert '| eva | 3 | 3 | 2 |  |  |  |' in lines
-    assert 'All are cut to four blocks, but whole.' in lines
-    assert 'Narrowed to 48 channels, for memory: wide.' in lines
+    assert 'Tested at depth 4, except whole.' in lines
+    assert 'Tested with 48 channels, to fit in memory: wide.' in lines
 
 
 def test_wide_vits_are_narrowed_and_others_are_not():
@@ -119,7 +119,7 @@ def test_wide_vits_are_narrowed_and_others_are_not():
 
 
 def test_initial_values_are_spared_for_a_moment_only():
-    with coverage.undrawn():
+    with coverage.skip_init():
         assert not torch.zeros(100).normal_().any()
     assert torch.zeros(100).normal_().any()
 

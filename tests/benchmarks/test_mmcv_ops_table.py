@@ -1,32 +1,26 @@
-"""The comparison with compiled mmcv: what it finds different, what it says without a build."""
+"""The comparison with compiled mmcv: differences it finds, and errors without a build."""
 
 import importlib
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[2]
 
 pytest.importorskip('mmcv')
 
 
 @pytest.fixture
 def bench(monkeypatch):
-    """The script as a module; mmcv's kernel in our attention, which it switches off, comes back."""
+    """Import the script; restore mmcv's kernel in our attention, which it disables."""
     attention = importlib.import_module('vit_dense.ops.ms_deform_attn')
     monkeypatch.setattr(attention, 'native_ms_deform_attn', attention.native_ms_deform_attn)
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    import mmcv_ops
-
-    return mmcv_ops
+    return importlib.import_module('benchmarks.parity.mmcv_ops')
 
 
 @pytest.fixture
 def print_table(bench, capsys):
-    """Prints the table against an extension, and returns its cells and what follows."""
+    """Return a function that prints the table and returns its cells and the text below."""
 
     def run(extension, ops, dtypes=('float32',)):
         extension.get_compiler_version = extension.get_compiling_cuda_version = lambda: 'none'
@@ -114,5 +108,5 @@ def test_without_a_build_it_says_how_to_get_one(bench, monkeypatch, capsys, opti
 def test_a_damaged_build_is_told_apart(bench, tmp_path):
     (tmp_path / 'mmcv').mkdir()
     (tmp_path / 'mmcv' / '_ext.cpython-311-x86_64-linux-gnu.so').write_bytes(b'not a library')
-    with pytest.raises(ValueError, match='does not load beside this torch'):
+    with pytest.raises(ValueError, match='does not load with this torch'):
         bench.compiled_ops(tmp_path)

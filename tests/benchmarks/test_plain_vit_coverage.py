@@ -1,4 +1,4 @@
-"""The sweep over all plain ViTs; its sample is in test_backbone_coverage.py."""
+"""The test of all plain ViTs; test_backbone_coverage.py tests a sample."""
 
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_the_first_seven_modules_are_those_of_the_goal():
 @pytest.mark.slow
 @pytest.mark.parametrize('module', FAMILIES)
 def test_all_work_with_every_adapter(module, monkeypatch):
-    """Narrowed, to end in time; the page of the documentation is of their own widths."""
+    """Test with few channels, to save time; the page of the documentation has the full widths."""
     monkeypatch.setattr(coverage, 'WIDEST', 0)
     results = coverage.sweep(models_of(module), limit=0)
     assert {n: r.get('why') for n, r in results.items() if r['status'] != 'works'} == {}

@@ -1,24 +1,19 @@
 """The comparison of whole released models, as far as it runs without the old libraries."""
 
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture
+def bench():
+    return importlib.import_module('benchmarks.parity.released_models')
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    return importlib.import_module('released_models')
-
-
-@pytest.fixture
-def old_side(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    return importlib.import_module('released_models_old')
+def old_side():
+    return importlib.import_module('benchmarks.parity.released_models_old')
 
 
 def found(**changes):
@@ -65,7 +60,7 @@ def test_our_side_of_every_model_is_built(bench):
 def test_changes_to_the_release_s_config(old_side):
     config = {'head': {'norm_cfg': {'type': 'SyncBN'}, 'stages': [{'type': 'SyncBN'}]}, 'x': 1}
     old_side.merge(config, {'head': {'width': 3}, 'x': 2})
-    old_side.on_one_process(config)
+    old_side.replace_sync_bn(config)
     batch_norm = {'type': 'BN'}
     expected = {'norm_cfg': batch_norm, 'stages': [batch_norm], 'width': 3}
     assert config == {'head': expected, 'x': 2}

@@ -1,12 +1,11 @@
 """Files of other authors load whole and compute what the authors' own code computed.
 
 `recorded_layouts.json` holds the names and shapes of their files and a few values of what their
-modules gave; `benchmarks/layout_parity.py` writes it. Weights and image follow from a formula.
+modules gave; `benchmarks.parity.layouts record` writes it. Weights and image follow from a formula.
 """
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.parity.values import image, value
 from vit_dense.backbones import TimmViT
 from vit_dense.weights import CheckpointMismatchError, load_vit_weights
 from vit_dense.weights.convert import ConversionError, to_timm_names
 from vit_dense.weights.identify import name_layout
-
-sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))
-
-from layout_values import image, value
 
 RECORDED = json.loads(Path(__file__).with_name('recorded_layouts.json').read_text())
 

@@ -1,15 +1,15 @@
-"""The stand-in for mmcv's compiled ops against compiled mmcv: values, gradients, time.
+"""Compare our replacement of mmcv's compiled ops with compiled mmcv: values, gradients, time.
 
-    python benchmarks/mmcv_ops.py --compiled path/to/mmcv-2.1.0
-    python benchmarks/mmcv_ops.py --device cuda --dtypes float32 float16
+    python -m benchmarks.parity.mmcv_ops --compiled path/to/mmcv-2.1.0
+    python -m benchmarks.parity.mmcv_ops --device cuda --dtypes float32 float16
 
-Both run under mmcv's own Python functions, in one process and turn by turn, so that a machine whose
-speed drifts slows both; times are medians. The compiled side is the mmcv that is installed or, so
-that `mmcv-lite` can stay where it is, the extension of a build in another folder.
+Both run under mmcv's own Python functions, in one process and in turn, so that a change of the
+machine's speed affects both; times are medians. The compiled side is the installed mmcv or, so that
+`mmcv-lite` can stay installed, the extension of a build in another folder.
 
-Both are also held against the stand-in in float64 on the same inputs, as a share of the largest
-value: in half precision that tells which of two different results is the better one. An op or dtype
-that compiled mmcv refuses is shown for the stand-in alone, and the refusal quoted.
+Both are also compared with the replacement in float64 on the same inputs, relative to the largest
+value: in half precision this shows which of two different results is more accurate. Where compiled
+mmcv refuses an op or dtype, ours is shown alone, with the error message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import importlib.util
 import math
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,43 +29,49 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import vit_dense  # noqa: F401  (puts the stand-in in place before mmcv is imported)
+import vit_dense  # noqa: F401 - registers the replacement before mmcv is imported
+from benchmarks import measuring
 from vit_dense.compat.mmcv_ext import boxes, deform, losses, roi
 
 # isort: split
-from mmcv_op_cases import Case, cases
+from benchmarks.parity.mmcv_op_cases import Case, cases
+from benchmarks.tables import print_header, print_row
 
 Result = tuple[list[Tensor], list[Tensor]]  # values, gradients
 
+COLUMNS = (
+    *('values differ by', 'gradients differ by', 'ours from float64', 'compiled from float64'),
+    *('ms ours', 'ms compiled', 'ours / compiled'),
+)
 DTYPES = ['float32', 'float64', 'float16', 'bfloat16']
 BINARIES = ('.so', '.pyd')
 HOW_TO_BUILD = (
-    'Build it once, in an environment of its own that has this torch ({torch}), ninja, wheel and '
-    'setuptools<81, about ten minutes on two cores: unpack the source archive of mmcv {mmcv}, run '
-    '`MMCV_WITH_OPS=1 python setup.py build_ext --inplace` in it, and pass its folder by '
+    'Build it in a separate environment with this torch ({torch}), ninja, wheel and setuptools<81 '
+    '(ten minutes on two cores): unpack the source archive of mmcv {mmcv}, run '
+    '`MMCV_WITH_OPS=1 python setup.py build_ext --inplace` in it, and pass its folder as '
     '--compiled. Or run this where compiled mmcv is installed.'
 )
 
 
 def compiled_ops(folder: Path | None) -> ModuleType:
-    """The compiled extension of the build in `folder`, or of the mmcv that is installed.
+    """Load the compiled extension of the build in `folder`, or of the installed mmcv.
 
     Raises:
-        ValueError: there is none, or it was built for another torch.
+        ValueError: There is none, or it was built for another torch.
     """
     import mmcv
 
     how = HOW_TO_BUILD.format(torch=torch.__version__, mmcv=mmcv.__version__)
     if folder is None:
         installed = importlib.import_module('mmcv._ext')
-        # the stand-in is no file
+        # the replacement is not a file
         if not str(getattr(installed, '__file__', '')).endswith(BINARIES):
-            raise ValueError(f'the mmcv that is installed has no compiled ops. {how}')
+            raise ValueError(f'the installed mmcv has no compiled ops. {how}')
         return installed
     files = [x for x in sorted(folder.glob('mmcv/_ext*')) if x.suffix in BINARIES]
     if not files:
         raise ValueError(f'got --compiled {folder}, which holds no mmcv/_ext*.so. {how}')
-    # another package, so that the stand-in keeps its name; a binary insists on the last part
+    # under another package name, since the replacement has this one; the last part is fixed
     spec = importlib.util.spec_from_file_location('compiled_mmcv._ext', files[0])
     assert spec is not None
     assert spec.loader is not None
@@ -75,13 +80,13 @@ def compiled_ops(folder: Path | None) -> ModuleType:
         spec.loader.exec_module(module)
     except ImportError as error:
         raise ValueError(
-            f'{files[0].name} does not load beside this torch: {error}. {how}'
+            f'{files[0].name} does not load with this torch: {error}. {how}'
         ) from error
     return module
 
 
 def our_ops() -> SimpleNamespace:
-    """The stand-in's ops, also where compiled mmcv keeps the stand-in out."""
+    """Return our ops, also where compiled mmcv is installed."""
     # our attention would call mmcv's CUDA kernel, which is what it is compared with
     importlib.import_module('vit_dense.ops.ms_deform_attn').native_ms_deform_attn = lambda: None
     sources: tuple[Any, ...] = (boxes, deform, losses, roi)
@@ -90,7 +95,7 @@ def our_ops() -> SimpleNamespace:
 
 @contextmanager
 def below_mmcv(extension: Any) -> Iterator[None]:
-    """Lets mmcv's Python functions, backward passes included, call `extension`."""
+    """Let mmcv's Python functions, including backward passes, call `extension`."""
     modules = [m for n, m in sys.modules.items() if n.startswith('mmcv.ops.') and m is not None]
     before = {m: m.ext_module for m in modules if hasattr(m, 'ext_module')}
     for module in before:
@@ -103,7 +108,7 @@ def below_mmcv(extension: Any) -> Iterator[None]:
 
 
 def step(case: Case, inputs: list[Tensor]) -> Result:
-    """Values and gradients of one call."""
+    """Return values and gradients of one call."""
     leaves = [inputs[i] for i in case.differentiable]
     values = case.call(*inputs)
     if not leaves:
@@ -114,22 +119,15 @@ def step(case: Case, inputs: list[Tensor]) -> Result:
 
 
 def seconds(case: Case, inputs: list[Tensor], extension: Any) -> float:
-    """Wall time of one call with its backward pass, kernels finished."""
-    on_cuda = inputs[0].is_cuda
+    """Return the wall time of one call with its backward pass."""
     with below_mmcv(extension):
-        if on_cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        step(case, inputs)
-        if on_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
+        return measuring.seconds(lambda case, _: step(case, inputs), case, inputs[0])
 
 
 def difference(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float]:
-    """The largest absolute difference, and the largest absolute value of the tensor it is in.
+    """Return the largest absolute difference and the largest absolute value of a tensor.
 
-    Of the tensor whose difference is the largest share. Infinite where shapes differ: other boxes
+    It is the tensor with the largest relative difference. Infinite where shapes differ: other boxes
     were kept.
     """
     if [x.shape for x in ours] != [x.shape for x in theirs]:
@@ -145,7 +143,7 @@ def _share(error: float, scale: float) -> float:
 
 
 def absolute(ours: list[Tensor], theirs: list[Tensor]) -> str:
-    """A cell: the difference and what it stands beside."""
+    """Format the difference and the largest value."""
     error, scale = difference(ours, theirs)
     if math.isinf(error):
         return 'other shapes'
@@ -155,7 +153,7 @@ def absolute(ours: list[Tensor], theirs: list[Tensor]) -> str:
 
 
 def relative(result: Result, exact: Result) -> str:
-    """A cell: how far values and gradients, whichever is worse, are from those in float64."""
+    """Format the larger of the relative differences of values and gradients from float64."""
     shares = [_share(*difference(a, b)) for a, b in zip(result, exact, strict=True)]
     worst = max(shares, key=lambda x: math.inf if math.isnan(x) else x)
     return 'other shapes' if math.isinf(worst) else f'{worst:.0e}' if worst else '0'
@@ -163,8 +161,8 @@ def relative(result: Result, exact: Result) -> str:
 
 def compare(
     case: Case, dtype: torch.dtype, device: str, compiled: Any, runs: int
-) -> tuple[str, str | None]:
-    """The row of one case, and how compiled mmcv refused it if it did."""
+) -> tuple[list[str], str | None]:
+    """Return the cells of one case, and the error if compiled mmcv refused it."""
     torch.manual_seed(0)
     inputs = _cast(case, case.make(), dtype, device)
     sides: dict[str, Any] = {'ours': our_ops(), 'compiled': compiled}
@@ -188,38 +186,34 @@ def compare(
         cells += ['', '', relative(ours, exact), 'refused', *shown, '', '']
     else:
         cells += [absolute(a, b) for a, b in zip(ours, theirs, strict=True)]
-        # pair by pair, so that a slow moment counts on both sides
+        # ratios within a turn, so that a slow moment affects both
         ratios = [a / b for a, b in zip(times['ours'], times['compiled'], strict=True)]
         cells += [relative(ours, exact), relative(theirs, exact)]
         cells += [*shown, f'{statistics.median(ratios):.2f}']
-    return '| ' + ' | '.join(cells) + ' |', refusal
+    return cells, refusal
 
 
 def _cast(case: Case, inputs: list[Tensor], dtype: torch.dtype, device: str) -> list[Tensor]:
-    """Leaves of their own, in that dtype unless they are integers."""
+    """Copy inputs to leaves, in this dtype unless they are integers."""
     copies = [x.detach().to(device, dtype if x.is_floating_point() else x.dtype) for x in inputs]
     return [x.requires_grad_(i in case.differentiable) for i, x in enumerate(copies)]
 
 
 def print_table(args: argparse.Namespace, compiled: Any) -> None:
-    """The table and, below it, what compiled mmcv refused."""
+    """Print the table and, below it, what compiled mmcv refused."""
     where = torch.cuda.get_device_name() if args.device.startswith('cuda') else 'CPU'
     print(
         f'{where}, CPU threads: {args.threads}, torch {torch.__version__}; mmcv compiled with '
         f'{compiled.get_compiler_version()}, CUDA {compiled.get_compiling_cuda_version()}; '
         f'medians of {args.runs}, with the backward pass where there are gradients\n'
     )
-    print(
-        '| op | dtype | values differ by | gradients differ by | ours from float64 '
-        '| compiled from float64 | ms ours | ms compiled | ours / compiled |'
-    )
-    print('|---' * 9 + '|')
+    print_header('op', 'dtype', *COLUMNS)
     refusals: dict[str, tuple[list[str], str]] = {}
     for case in cases():
         for name in args.dtypes if case.name.startswith(tuple(args.ops)) else []:
             dtype = getattr(torch, name)
-            row, refusal = compare(case, dtype, args.device, compiled, args.runs)
-            print(row, flush=True)
+            cells, refusal = compare(case, dtype, args.device, compiled, args.runs)
+            print_row(*cells)
             if refusal is not None:
                 dtypes, _ = refusals.setdefault(case.name.partition(',')[0], ([], refusal))
                 dtypes += [name] if name not in dtypes else []
@@ -230,9 +224,9 @@ def print_table(args: argparse.Namespace, compiled: Any) -> None:
 
 
 def main() -> None:
-    """Reads the options and finds compiled mmcv."""
+    """Read the options, find compiled mmcv and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--compiled', type=Path, help='folder of a build, the one above mmcv/')
+    parser.add_argument('--compiled', type=Path, help='folder of a build, which contains mmcv/')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--dtypes', nargs='+', default=DTYPES, choices=DTYPES)
     parser.add_argument('--ops', nargs='+', default=[''], help='rows that start with one of these')

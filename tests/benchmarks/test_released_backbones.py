@@ -2,19 +2,15 @@
 
 import importlib
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / 'benchmarks')
-    return importlib.import_module('released_parity')
+def bench():
+    return importlib.import_module('benchmarks.parity.released_backbones')
 
 
 def test_another_folder_is_refused_and_nothing_is_replaced(bench, tmp_path):

@@ -5,31 +5,33 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from layout_case import (
+from torch import Tensor, nn
+
+from benchmarks.parity.common import stub_module
+from benchmarks.parity.layouts.case import (
     DEPTH,
     HEADS,
     SMALL,
     WIDTH,
     Case,
+    Outputs,
     Size,
-    outputs,
+    make_case,
     pixels,
     rectangle,
-    set_weights,
-    stand_in,
 )
-from layout_values import image, value
-from torch import Tensor, nn
+from benchmarks.parity.values import image, value
 
 
 def google(checkout: Path, grid: int) -> Iterator[Case]:
-    """vision_transformer (AugReg's files) or big_vision, by what the checkout holds."""
+    """Build vision_transformer (AugReg) or big_vision, depending on what the checkout holds."""
     sys.path.insert(0, str(checkout))
     rows: list[tuple[str, Any, Size, dict[str, Any]]]
     size, rect = pixels((grid, grid)), pixels(rectangle(grid))
@@ -46,7 +48,7 @@ def google(checkout: Path, grid: int) -> Iterator[Case]:
         )
         rows = [('augreg', model, size, {}), ('augreg rectangle', model, rect, {})]
     else:
-        stand_in('big_vision.utils')  # input pipelines, which need tensorflow
+        stub_module('big_vision.utils')  # input pipelines, which need tensorflow
         build = partial(
             importlib.import_module('big_vision.models.vit')._Model,
             num_classes=10,
@@ -70,10 +72,8 @@ def google(checkout: Path, grid: int) -> Iterator[Case]:
         )  # fmt: skip
 
 
-def run_jax(
-    model: Any, size: Size, name: str, prefix: int
-) -> tuple[dict[str, Tensor], dict[Size, dict[str, Tensor]]]:
-    """Weights by the formula, and the tokens of a flax module."""
+def run_jax(model: Any, size: Size, name: str, tokens: int) -> tuple[dict[str, Tensor], Outputs]:
+    """Return weights by the formula, and the patch tokens of a flax module with them."""
     import jax
     import numpy as np
     from flax.traverse_util import flatten_dict, unflatten_dict
@@ -91,17 +91,15 @@ def run_jax(
     flat = flatten_dict(seen['intermediates'], sep='/')
     normed = flat['Transformer/encoder_norm/__call__'][0]
     block = flat.get(f'Transformer/encoderblock_{DEPTH - 1}/__call__')
-    tokens = {'norm': normed}
-    if block is not None:  # big_vision's blocks return more than tokens, stacked ones all of them
-        tokens['blocks'] = block[0][0] if isinstance(block[0], tuple) else block[0]
-    found = {k: torch.from_numpy(np.array(t))[:, prefix:] for k, t in tokens.items()}
+    found = {'norm': normed}
+    if block is not None:  # big_vision's blocks return a tuple; stacked blocks have no such output
+        found['blocks'] = block[0][0] if isinstance(block[0], tuple) else block[0]
+    found = {k: torch.from_numpy(np.array(t))[:, tokens:] for k, t in found.items()}
     return state, {size: found}
 
 
 def timm(_: Path | None, grid: int) -> Iterator[Case]:
-    """timm's own saver, with a moving average."""
-    import tempfile
-
+    """Save models with a moving average by timm's own saver, and as safetensors."""
     import timm as library
     from timm.utils import CheckpointSaver, ModelEmaV3
 
@@ -109,22 +107,20 @@ def timm(_: Path | None, grid: int) -> Iterator[Case]:
     patches |= {'beit_base_patch16_224': 16, 'vit_small_patch16_dinov3': 16}
     for vit, patch in patches.items():
         size = pixels((grid, grid), patch)
-        kwargs = {**SMALL, 'img_size': size}
-        model = library.create_model(vit, num_classes=10, **kwargs)
+        model = library.create_model(vit, num_classes=10, **SMALL, img_size=size)
         average = ModelEmaV3(model)
-        ema: Any = set_weights(average.module)
-        optimizer = torch.optim.SGD(model.parameters())
+        ema: Any = average.module.eval()
+        norm = None if isinstance(ema.norm, nn.Identity) else ema.norm
+        tokens = ema.num_prefix_tokens
+        case = partial(make_case, model=ema, vit=vit, sizes=[size], norm=norm, tokens=tokens)
+        training = case(f'timm training, {vit}', section='state_dict_ema', suffix='.pth.tar')
         with tempfile.TemporaryDirectory() as folder:
             saver = CheckpointSaver(
-                model, optimizer, args=argparse.Namespace(model=vit), model_ema=average,
-                checkpoint_dir=folder, recovery_dir=folder,
+                model, torch.optim.SGD(model.parameters()), args=argparse.Namespace(model=vit),
+                model_ema=average, checkpoint_dir=folder, recovery_dir=folder,
             )  # fmt: skip
             saver.save_checkpoint(3, metric=70.0)
-            content = torch.load(f'{folder}/last.pth.tar', weights_only=False)
-        norm = None if isinstance(ema.norm, nn.Identity) else ema.norm
-        found = outputs(ema, [size], norm=norm, prefix=ema.num_prefix_tokens)
-        state, name = ema.state_dict(), f'timm training, {vit}'
-        yield Case(name, content, 'state_dict_ema', state, found, vit, kwargs, suffix='.pth.tar')
+            training.content = torch.load(f'{folder}/last.pth.tar', weights_only=False)
+        yield training
         if norm is not None:
-            name = f'timm safetensors, {vit}'
-            yield Case(name, state, '', state, found, vit, kwargs, suffix='.safetensors')
+            yield case(f'timm safetensors, {vit}', section='', suffix='.safetensors')

@@ -1,4 +1,4 @@
-"""What `mmcv_ops.py` compares: each op of mmcv as detectors call it, and with nothing to do."""
+"""The cases of `mmcv_ops.py`: each op of mmcv as detectors call it, and on empty inputs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Case:
     """One row of the table.
 
     Attributes:
-        name: of the op, and what is empty.
-        make: draws the inputs, float32 on CPU.
-        call: runs mmcv's own Python function on them.
-        differentiable: which inputs get gradients.
+        name: Of the op, and what is empty.
+        make: Draws the inputs, float32 on CPU.
+        call: Runs mmcv's own Python function on them.
+        differentiable: Indexes of the inputs that get gradients.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """All rows, op by op."""
+    """Return all cases."""
     full = [
         Case('nms', lambda: _boxes(2000), _nms),
         Case('batched_nms', lambda: _boxes(2000), _batched_nms),
@@ -60,14 +60,14 @@ def cases() -> list[Case]:
 
 
 def _boxes(count: int) -> list[Tensor]:
-    """Boxes of 10 to 160 px in 800 px, scores without ties, labels."""
+    """Draw boxes of 10 to 160 px in 800 px, scores without ties, labels."""
     corner = torch.rand(count, 2) * 800
     boxes = torch.cat([corner, corner + 10 + torch.rand(count, 2) * 150], dim=1)
     return [boxes, (torch.randperm(count) + 1) / (count + 1), torch.arange(count) % 5]
 
 
 def _by_index(dets: Tensor, keep: Tensor) -> list[Tensor]:
-    """Boxes whose scores are equal but for rounding come in either order: by index instead."""
+    """Sort boxes by index: those with scores equal up to rounding come in either order."""
     keep, order = keep.sort()
     return [keep, dets[order, :4], dets[order, 4]]
 
@@ -95,7 +95,7 @@ def _nms_match(boxes: Tensor, scores: Tensor, _: Tensor) -> list[Tensor]:
 
 
 def _regions(images: int, count: int) -> list[Tensor]:
-    """A map of stride 8 and regions of 20 to 320 px."""
+    """Draw a map of stride 8 and regions of 20 to 320 px."""
     corner = torch.rand(count, 2) * torch.tensor([700.0, 480.0])
     image = torch.randint(0, max(images, 1), (count, 1)).float()
     rois = torch.cat([image, corner, corner + 20 + torch.rand(count, 2) * 300], dim=1)
@@ -119,7 +119,7 @@ def _focal_loss(logits: Tensor, target: Tensor) -> list[Tensor]:
 
 
 def _convolution() -> list[Tensor]:
-    """Input, offsets, mask, weight and bias of a 3x3 convolution of 64 channels."""
+    """Draw input, offsets, mask, weight and bias of a 3x3 convolution of 64 channels."""
     return [
         torch.randn(2, 64, 48, 64),
         torch.randn(2, 18, 48, 64) * 2,
@@ -138,7 +138,7 @@ def _modulated_deform_conv(*inputs: Tensor) -> list[Tensor]:
 
 
 def _attention(images: int, queries: int) -> list[Tensor]:
-    """Values of eight heads, locations (some of them outside of the maps), weights."""
+    """Draw values of eight heads, locations (some outside the maps), weights."""
     samples = (images, queries, 8, len(LEVELS), 4)
     tokens = sum(h * w for h, w in LEVELS)
     weights = torch.rand(samples).flatten(3).softmax(-1).view(samples)
@@ -146,7 +146,7 @@ def _attention(images: int, queries: int) -> list[Tensor]:
 
 
 def _attend(value: Tensor, locations: Tensor, weights: Tensor) -> list[Tensor]:
-    # mmcv.ops itself does not export it
+    # mmcv.ops does not export it
     module = importlib.import_module('mmcv.ops.multi_scale_deform_attn')
     shapes = torch.tensor(LEVELS, device=value.device)
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])

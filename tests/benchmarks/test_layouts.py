@@ -1,4 +1,4 @@
-"""The script on other authors' files, with the projects that are installed anyway."""
+"""The comparison with files of other authors, for the projects that are always installed."""
 
 import json
 import sys
@@ -6,20 +6,17 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))
-
-import layout_parity
+from benchmarks.parity.layouts import __main__ as layouts
 
 
 def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['layout_parity.py', *map(str, arguments)])
-    return layout_parity.main()
+    monkeypatch.setattr(sys, 'argv', ['layouts', *map(str, arguments)])
+    return layouts.main()
 
 
-@pytest.mark.parametrize(('project', 'files'), [('timm', 6), ('mmseg', 5)])
+@pytest.mark.parametrize(('project', 'files'), [('timm', 6), ('mmseg', 5), ('transformers', 9)])
 def test_files_of_installed_projects(project, files, tmp_path, monkeypatch, capsys):
-    if project == 'mmseg':
-        pytest.importorskip('mmseg')
+    pytest.importorskip(project)
     assert call(monkeypatch, 'write', project, '--out', tmp_path, '--grid', 4) == 0
     capsys.readouterr()
     assert call(monkeypatch, 'compare', tmp_path) == 0
@@ -35,8 +32,8 @@ def test_files_of_installed_projects(project, files, tmp_path, monkeypatch, caps
 
 def test_a_difference_is_told(tmp_path, monkeypatch, capsys):
     call(monkeypatch, 'write', 'timm', '--out', tmp_path, '--grid', 4)
-    real = layout_parity.image
-    monkeypatch.setattr(layout_parity, 'image', lambda *size: 1.01 * real(*size))
+    real = layouts.image
+    monkeypatch.setattr(layouts, 'image', lambda *size: 1.01 * real(*size))
     assert call(monkeypatch, 'compare', tmp_path) == 1
 
 
