@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser
 
-from vit_dense.apis import convert_checkpoint, run_cleanly
+from vit_dense.apis import convert_checkpoint, report_user_errors
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
         use = 'load_from and tools/test.py' if report.is_released else 'vit.checkpoint'
         print(f'{report}\nWritten to {args.destination}, for {use}')
 
-    return run_cleanly(job, debug=args.debug)
+    return report_user_errors(job, debug=args.debug)
 
 
 if __name__ == '__main__':

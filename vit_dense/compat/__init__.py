@@ -7,9 +7,10 @@
 | `plain_history`   | checkpoints hold mmengine's own classes where plain numbers would do       |
 | `config_packages` | `_base_ = 'mmseg::...'` beside the maintained forks; our row in the table  |
 | `own_configs`     | `_base_ = 'vit_dense::...'` without a folder and without a registry scope  |
+| `default_hooks`   | `default_hooks = dict(NAME=None)` removes any hook, not six names only     |
 """
 
-from . import config_packages, mmcv_ext, own_configs, safe_load
+from . import config_packages, default_hooks, mmcv_ext, own_configs, safe_load
 from .plain_history import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -24,3 +25,4 @@ def apply() -> None:
     safe_load.install()
     config_packages.install()
     own_configs.install()
+    default_hooks.install()
