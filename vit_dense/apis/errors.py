@@ -9,10 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
+from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
@@ -20,9 +20,8 @@ _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
-# mmengine's functions that call what a config names, and that call torch's data loader.
+# mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
-_LOADER_BUILDER = 'build_dataloader'
 # What a config must import to use the types of a task.
 _TASKS = ('vit_dense.segmentation', 'vit_dense.detection')
 
@@ -117,13 +116,17 @@ def _misspelt_argument(error: TypeError) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     built = [one.f_locals.get('obj_cls') for one in frames if one.f_code.co_name == _BUILDER]
     kinds = [kind for kind in built if inspect.isclass(kind)]
-    if found is None or not kinds:
+    if found is None:
         return None
     caller, given = found.groups()
+    loops = [one for frame in frames if isinstance(one := frame.f_locals.get('self'), BaseLoop)]
+    if caller == DataLoader.__name__ and loops:
+        name = type(loops[-1]).__name__.lower()
+        split = next((one for one in ('train', 'val', 'test') if one in name), 'the')
+        return _suggest(f'{split}_dataloader', given, [DataLoader])
+    if not kinds:
+        return None
     kind = kinds[-1]
-    if caller == DataLoader.__name__ and any(_builds_loader(one) for one in frames):
-        split = next((one for one in ('train', 'val', 'test') if one in kind.__name__.lower()), '')
-        return _suggest(f'{split}_dataloader'.lstrip('_'), given, [DataLoader])
     parents = list(kind.__mro__)
     if caller not in (one.__name__ for one in parents):
         return (
@@ -131,10 +134,6 @@ def _misspelt_argument(error: TypeError) -> str | None:
             f'the name in the config of {kind.__name__}, or remove it.'
         )
     return _suggest(kind.__name__, given, parents)
-
-
-def _builds_loader(frame: FrameType) -> bool:
-    return frame.f_code.co_name == _LOADER_BUILDER
 
 
 def _suggest(owner: str, given: str, kinds: list[type]) -> str:
