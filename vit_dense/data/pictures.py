@@ -30,13 +30,13 @@ def overlay(
         opacity: Share of the colour, 0..1.
     """
     # mmseg predicts one channel as floating-point 0 and 1.
-    labels = labels.astype(np.int32)
-    if labels.shape != image.shape[:2]:
+    indices: NDArray[np.int32] = labels.astype(np.int32)
+    if indices.shape != image.shape[:2]:
         size = (image.shape[1], image.shape[0])
-        resized = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-        labels = resized.astype(np.int32)
-    known = (labels >= 0) & (labels < len(palette))
-    colours = np.asarray(palette, np.float32)[np.where(known, labels, 0)]
+        resized = cv2.resize(indices, size, interpolation=cv2.INTER_NEAREST)
+        indices = resized.astype(np.int32)
+    known = (indices >= 0) & (indices < len(palette))
+    colours = np.asarray(palette, np.float32)[np.where(known, indices, 0)]
     mixed = (1 - opacity) * image + opacity * colours
     return np.where(known[..., None], np.round(mixed), image).astype(np.uint8)
 

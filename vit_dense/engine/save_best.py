@@ -101,7 +101,7 @@ class SaveBestCheckHook(Hook):
         self,
         hook: CheckpointHook,
         missing: Sequence[str],
-        metrics: dict[str, float],
+        metrics: dict[str, Any],
         known: Sequence[str],
     ) -> None:
         given = ', '.join(metrics)
