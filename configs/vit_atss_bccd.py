@@ -2,8 +2,8 @@
 
     python tools/train.py configs/vit_atss_bccd.py
 
-From random weights, one process, four crops of 240x240 a step: an hour and a half of one core. To
-start from timm's weights, remove `depth` and set `pretrained=True`.
+From random weights, one process, four crops of 240x240 a step: 90 minutes on one core. To start
+from timm's weights, remove `depth` and set `pretrained=True`.
 """
 
 _base_ = [
@@ -28,7 +28,7 @@ model = dict(
         deform_ratio=1.0,
     ),
     neck=dict(in_channels=[192] * 4, out_channels=96, add_extra_convs=False, num_outs=4),
-    # Cells measure 20 to 120 pixels here: anchors of 48 to 384.
+    # Cells measure 20 to 120 pixels: anchors of 48 to 384.
     bbox_head=dict(
         in_channels=96,
         feat_channels=96,
@@ -42,7 +42,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=6e-4, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=10.0),
     constructor='LayerDecayOptimWrapperConstructor',
-    # No decay over the layers: nothing here is pretrained.
+    # No layer decay: nothing is pretrained.
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 param_scheduler = [

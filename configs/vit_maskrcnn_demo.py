@@ -15,14 +15,14 @@ roi_extractor = dict(roi_layer=dict(sampling_ratio=2), out_channels=64, finest_s
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
     backbone=dict(
-        # timm's six small blocks of width 64, with nothing to download.
+        # timm's test model: six blocks of width 64, no download.
         vit=dict(model_name='test_vit', pretrained=False, drop_path_rate=0.0, window_size=None),
         conv_inplane=32,
         deform_num_heads=4,
         n_points=2,
     ),
     neck=dict(in_channels=[64] * 4, out_channels=64, num_outs=4),
-    # Small things in small pictures, many of them upright: anchors of 16 to 128 pixels.
+    # Small objects in small images, many of them upright: anchors of 16 to 128 pixels.
     rpn_head=dict(
         in_channels=64,
         feat_channels=64,
@@ -31,7 +31,7 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=roi_extractor,
         bbox_head=dict(in_channels=64, fc_out_channels=128, num_classes=_base_.num_classes),
-        # Masks of 14x14 pixels: the things are not much larger.
+        # Masks of 14x14 pixels: objects are not much larger.
         mask_roi_extractor=dict(
             roi_layer=dict(output_size=7, sampling_ratio=2), out_channels=64, finest_scale=28
         ),

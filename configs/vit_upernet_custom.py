@@ -1,7 +1,7 @@
 """Your own data set: copy this file, and change the three lines below.
 
 The folder holds `images/{training,validation}/*.jpg` and `annotations/{training,validation}/*.png`;
-a mask's pixels are class numbers from 0 in the order of `classes`, and 255 where they do not count.
+a mask's pixels are class numbers from 0 in the order of `classes`, and 255 where they are ignored.
 In a folder of your own, inherit with `_base_ = 'vit_dense::vit_upernet_ade20k.py'`.
 """
 

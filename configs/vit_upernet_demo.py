@@ -1,4 +1,4 @@
-"""Two cores, a few minutes: a tiny ViT-Adapter from scratch on the embedded street scenes.
+"""Two cores, a few minutes: a tiny ViT-Adapter from scratch on drawn street scenes.
 
 `make demo` writes the data, trains and evaluates.
 """
@@ -13,7 +13,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(
-        # timm's six small blocks of width 64, with nothing to download.
+        # timm's test model: six blocks of width 64, no download.
         vit=dict(model_name='test_vit', pretrained=False, drop_path_rate=0.0),
         conv_inplane=32,
         deform_num_heads=4,
@@ -26,8 +26,8 @@ model = dict(
         num_classes=_base_.num_classes,
         loss_decode=[
             dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            # All classes count alike, as in mIoU: without it, so short a training never gets to
-            # people and signs, 3 and 4 % of the pixels.
+            # All classes count equally, as in mIoU: without it, such a short training does not
+            # learn people and signs, 3 and 4 % of the pixels.
             dict(type='LovaszLoss', classes='present', reduction='none', loss_weight=1.0),
         ],
     ),

@@ -1,7 +1,9 @@
 """What every segmentation config shares: imports, logging, checkpoints, pictures."""
 
 default_scope = 'mmseg'
-# One import registers everything of ours and lets mmseg import on wheels without compiled ops.
+# Registers our types, and makes mmseg importable without compiled operators. A list in your own
+# config replaces this one: name 'vit_dense.segmentation' in it, before your modules, which may
+# lie beside the config.
 custom_imports = dict(imports=['vit_dense.segmentation'], allow_failed_imports=False)
 
 env_cfg = dict(
@@ -9,15 +11,18 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-# BatchNorm becomes SyncBatchNorm where several processes train, and stays as it is elsewhere.
+# BatchNorm becomes SyncBatchNorm if several processes train.
 sync_bn = 'torch'
 
 log_level = 'INFO'
 log_processor = dict(by_epoch=False)
-# For TensorBoard: vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+# For TensorBoard, write in your config: visualizer = dict(vis_backends=[
+#     dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+visualizer = dict(
+    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+)
 
+# To remove one of them, set it to None in your config: default_hooks = dict(pictures=None)
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
@@ -26,10 +31,11 @@ default_hooks = dict(
         type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2, save_best='mIoU'
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # Here and not in `custom_hooks`, whose list a config with hooks of its own replaces.
+    # Not in `custom_hooks`, whose list is replaced by a config with hooks of its own.
     check=dict(type='SegCheckHook'),
     normalization=dict(type='NormalizationCheckHook'),
     checkpoint_check=dict(type='CheckpointCheckHook'),
+    save_best_check=dict(type='SaveBestCheckHook'),
     pictures=dict(type='SegPicturesHook'),
     plain_history=dict(type='PlainHistoryHook'),
 )

@@ -1,13 +1,14 @@
-"""What every detection config shares, as far as it differs from segmentation's runtime."""
+"""What every detection config shares, as differences to the runtime of segmentation."""
 
 _base_ = './default_runtime.py'
 
 default_scope = 'mmdet'
-# One import registers everything of ours and lets mmdet import on wheels without compiled ops.
+# Registers our types, and makes mmdet importable without compiled operators. A list in your own
+# config replaces this one: name 'vit_dense.detection' in it, before your modules.
 custom_imports = dict(imports=['vit_dense.detection'], allow_failed_imports=False)
 
-# Images differ in size from step to step: searching for the fastest convolutions costs more time
-# than it saves.
+# Image sizes differ from step to step: the search for the fastest convolutions takes longer than
+# it saves.
 env_cfg = dict(cudnn_benchmark=False)
 
 log_processor = dict(by_epoch=True)
@@ -20,7 +21,7 @@ default_hooks = dict(
     pictures=dict(type='DetPicturesHook'),
 )
 
-# Merges boxes; masks are not merged, and evaluating them needs a test without augmentation.
+# Merges boxes, not masks: evaluate masks without test-time augmentation.
 tta_model = dict(
     type='BoxTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
 )

@@ -6,7 +6,7 @@ model = dict(
     decode_head=dict(
         _delete_=True,
         type='FCNHead',
-        # Brings all maps to stride 4 and joins them.
+        # Resizes all maps to stride 4 and concatenates them.
         input_transform='resize_concat',
         in_channels=[768] * 4,
         in_index=[0, 1, 2, 3],

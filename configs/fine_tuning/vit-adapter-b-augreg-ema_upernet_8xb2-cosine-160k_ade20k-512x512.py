@@ -1,7 +1,7 @@
-"""The flagship with averaged weights, a cosine instead of a straight line, and clipped gradients.
+"""The flagship with averaged weights, a cosine schedule, and gradient clipping.
 
-The average (EMA, about the last 5000 steps) is what is validated and what checkpoints hold as
-`state_dict`; the weights that were stepped go under `ema_state_dict`, for resuming.
+Validation uses the average (EMA over about the last 5000 steps), and checkpoints hold it as
+`state_dict`; the trained weights are saved as `ema_state_dict`, for resuming.
 """
 
 _base_ = '../vit_upernet_ade20k.py'

@@ -1,7 +1,7 @@
-"""The flagship without a length to choose: steps shrink and training stops when mIoU stands still.
+"""The flagship with a plateau schedule and early stopping, both by mIoU.
 
-Validated every 4000 iterations: a tenth of the rate after three validations without a gain of 0.1
-mIoU, the end after eight, or at 160k iterations.
+Validated every 4000 iterations: the learning rate falls to a tenth after three validations without
+a gain of 0.1 mIoU; training ends after eight, or at 160k iterations.
 """
 
 _base_ = '../vit_upernet_ade20k.py'

@@ -1,7 +1,7 @@
-"""Half of DINOv2 ViT-B/14 rests; the rest of it, the adapter and the heads have rates of their own.
+"""Half of DINOv2 ViT-B/14 is frozen; its other half, adapter and heads have own learning rates.
 
 The embeddings and the first six blocks are frozen. `custom_keys` are parts of parameter names; the
-longest that matches decides. 1.2e-4 is the adapter's rate.
+longest matching key applies. 1.2e-4 is the adapter's learning rate.
 """
 
 _base_ = '../vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'

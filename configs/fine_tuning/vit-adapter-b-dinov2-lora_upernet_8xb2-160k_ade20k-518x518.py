@@ -1,8 +1,8 @@
-"""LoRA: of DINOv2 ViT-B/14 only corrections of rank 8 learn, beside the adapter and the heads.
+"""LoRA: updates of rank 8 to DINOv2 ViT-B/14 are trained, with the adapter and the heads.
 
     pip install -e '.[peft]'
 
-`tools/export_checkpoint.py` adds the corrections to the weights after training.
+`tools/export_checkpoint.py` adds the updates to the weights after training.
 """
 
 _base_ = '../vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'

@@ -1,4 +1,4 @@
-"""The boosted probe of DINOv2: the last four blocks side by side, at a higher resolution.
+"""The boosted linear probe of DINOv2: the last four blocks concatenated, at a higher resolution.
 
 Its published figures are with test-time augmentation: `tools/test.py --tta`. 644 pixels are 46
 patches of 14, next to the protocol's 640.

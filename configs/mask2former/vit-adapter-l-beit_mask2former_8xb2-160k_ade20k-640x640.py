@@ -1,7 +1,7 @@
-"""ViT-Adapter-L on BEiT-L with Mask2Former, wide as its ViT: the published recipe.
+"""ViT-Adapter-L on BEiT-L with Mask2Former of the ViT's width: the published recipe.
 
-One thing is ours: images are normalised as for BEiT's own training, where the release has
-ImageNet's mean and standard deviation.
+One difference: images are normalised as in BEiT's training, where the release uses ImageNet's mean
+and standard deviation.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """Mask2Former for instances on ViT-Adapter-S, 50 epochs of large-scale jitter.
 
-Rates, decay, clipping and schedule as published for Mask2Former on ResNet-50; a tenth of the rate
-goes to the pretrained ViT alone, not to the adapter, which starts from nothing.
+Rates, decay, clipping and schedule as published for Mask2Former on ResNet-50; a tenth of the
+learning rate for the pretrained ViT only, not for the adapter, which is not pretrained.
 """
 
 _base_ = [

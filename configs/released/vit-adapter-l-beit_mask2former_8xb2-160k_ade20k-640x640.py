@@ -1,7 +1,7 @@
 """The released ViT-Adapter-L on BEiT-L with Mask2Former, for its trained file.
 
-As in the release, images are normalised by ImageNet's values (hence the architecture goes by the
-name of BEiT v2, which has them) and masks become probabilities before they are enlarged.
+As in the release, images are normalised by ImageNet's values (hence the timm name of BEiT v2, which
+has them), and masks become probabilities before they are enlarged.
 """
 
 _base_ = '../mask2former/vit-adapter-l-beit_mask2former_8xb2-160k_ade20k-640x640.py'

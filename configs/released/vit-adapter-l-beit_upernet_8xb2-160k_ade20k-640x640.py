@@ -1,6 +1,6 @@
 """The released ViT-Adapter-L on BEiT-L with UPerNet: its recipe, and the config for its file.
 
-The architecture goes by the name of BEiT v2 here, whose normalisation the release used for both.
+The timm name is that of BEiT v2, whose normalisation the release used for both.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """MobileViTv2-1.0 under Mask R-CNN; the schedule is Swin-T's.
 
-Its weights know images of values 0 to 1. Batch norms keep their statistics: two images per process
-are too few for new ones.
+Its weights expect images with values 0 to 1. Batch norms keep their statistics: two images per
+process are too few to estimate new ones.
 """
 
 _base_ = './swin-t_mask-rcnn_8xb2-3x_coco.py'

@@ -1,6 +1,6 @@
 """MobileViTv2-1.0 (5 million parameters) under UPerNet; the schedule is Swin-T's.
 
-Its weights know images of values 0 to 1.
+Its weights expect images with values 0 to 1.
 """
 
 _base_ = './swin-t_upernet_8xb2-160k_ade20k-512x512.py'

@@ -1,6 +1,6 @@
 """ViT-Adapter-B on the AugReg ViT-B/16, with their own normalisation.
 
-Published is AugReg for the L size alone: the recipe is that of DeiT-B.
+For AugReg only the L size was published: the recipe is that of DeiT-B.
 """
 
 _base_ = './vit-adapter-b-deit_mask-rcnn_8xb2-3x_coco.py'

@@ -1,7 +1,7 @@
 """The flagship on one GPU: four images a step, and an update after every four steps.
 
 mmengine counts steps, not updates: the 160k updates of 16 images are 640k steps here, and every
-interval is four times as long. Leave `--auto-scale-lr` off: it does not know of accumulation.
+interval is four times as long. Do not use `--auto-scale-lr`, which ignores accumulation.
 """
 
 _base_ = '../vit_upernet_ade20k.py'

@@ -1,6 +1,6 @@
-"""ViT-Adapter-B on the AugReg ViT-B/16 of 384 px, as released: a low rate, the heads ten times it.
+"""ViT-Adapter-B on the AugReg ViT-B/16 of 384 px, as released: heads at ten times the rate.
 
-The flagship takes the weights of 224 px and DeiT-B's recipe with its layer-wise rates instead.
+The flagship uses the weights of 224 px and the recipe of DeiT-B with layer-wise learning rates.
 """
 
 _base_ = '../vit_upernet_ade20k.py'

@@ -1,4 +1,4 @@
-"""A frozen DINOv2 ViT-B/14 under a ViT-Adapter: only the adapter and the heads learn.
+"""A frozen DINOv2 ViT-B/14 under a ViT-Adapter: only the adapter and the heads are trained.
 
 518 pixels are 37 patches of 14: the frozen ViT sees the grid that it was trained on.
 """
@@ -53,6 +53,6 @@ tta_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# Nothing pretrained is trained, so no rates fall with depth; the adapter learns as fast as in any
-# published recipe.
+# No layer decay, as the pretrained weights are frozen; the adapter has the learning rate of the
+# published recipes.
 optim_wrapper = dict(optimizer=dict(lr=1.2e-4), paramwise_cfg=dict(layer_decay_rate=1.0))

@@ -11,8 +11,8 @@ model = dict(
         ),
     ),
 )
-# DINOv2's features suffer from large steps in the early blocks: low rates there, as its released
-# detection recipes have (S 0.7, B 0.6, L 0.65). For segmentation no recipe was published.
+# DINOv2's features degrade with large steps in the early blocks: low learning rates, as in the
+# released detection recipes (S 0.7, B 0.6, L 0.65). No recipe for segmentation was published.
 optim_wrapper = dict(
     optimizer=dict(lr=6e-5, weight_decay=0.05), paramwise_cfg=dict(layer_decay_rate=0.6)
 )

@@ -1,6 +1,6 @@
 """ViT-Adapter-L on DINOv2 ViT-L/14, 12 epochs at one scale.
 
-Published is 3x alone: the rest of the recipe is that, but for mean and std,
+Only 3x was published; the rest of the recipe is the same, except mean and std,
 which are those of these weights.
 """
 
@@ -15,5 +15,5 @@ model = dict(
         ),
     ),
 )
-# Low rates in the early blocks, whose features suffer from large steps.
+# Low learning rates in the early blocks, whose features degrade with large steps.
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.65))

@@ -1,6 +1,6 @@
 """ViT-Adapter-S on the AugReg ViT-S/16, with their own normalisation.
 
-Published is AugReg for the L size alone: the recipe is that of DeiT-S.
+For AugReg only the L size was published: the recipe is that of DeiT-S.
 """
 
 _base_ = './vit-adapter-s-deit_mask-rcnn_8xb2-3x_coco.py'

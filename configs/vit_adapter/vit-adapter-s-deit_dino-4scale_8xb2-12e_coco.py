@@ -1,7 +1,7 @@
 """ViT-Adapter-S on DeiT-S with DINO, the detector, in 12 epochs.
 
-Rates, decay and schedule as published for DINO on ResNet-50; a tenth of the rate goes to the
-pretrained ViT alone, not to the adapter, which starts from nothing. Images as in the 3x recipes.
+Rates, decay and schedule as published for DINO on ResNet-50; a tenth of the learning rate for
+the pretrained ViT only, not for the adapter, which is not pretrained. Images as in the 3x recipes.
 """
 
 _base_ = [
@@ -30,5 +30,5 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, end=_base_.max_epochs, milestones=[11], gamma=0.1)
 ]
-# Images without objects teach the queries to find nothing.
+# Images without objects are trained on, too: queries learn to predict nothing.
 train_dataloader = dict(dataset=dict(filter_cfg=dict(filter_empty_gt=False)))

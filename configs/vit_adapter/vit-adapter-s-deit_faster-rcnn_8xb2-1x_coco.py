@@ -1,4 +1,4 @@
-"""ViT-Adapter-S on DeiT-S with Faster R-CNN: the recipe of Mask R-CNN, boxes alone."""
+"""ViT-Adapter-S on DeiT-S with Faster R-CNN: the recipe of Mask R-CNN, boxes only."""
 
 _base_ = [
     '../_base_/models/faster_rcnn_vit_adapter.py',

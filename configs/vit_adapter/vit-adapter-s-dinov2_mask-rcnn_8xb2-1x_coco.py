@@ -1,6 +1,6 @@
 """ViT-Adapter-S on DINOv2 ViT-S/14, 12 epochs at one scale.
 
-Published is 3x alone: the rest of the recipe is that."""
+Only 3x was published; the rest of the recipe is the same."""
 
 _base_ = './vit-adapter-s-deit_mask-rcnn_8xb2-1x_coco.py'
 
@@ -12,5 +12,5 @@ model = dict(
         ),
     ),
 )
-# Low rates in the early blocks, whose features suffer from large steps.
+# Low learning rates in the early blocks, whose features degrade with large steps.
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.7))

@@ -1,6 +1,6 @@
 """ViT-Adapter-T on the AugReg ViT-T/16, 12 epochs at one scale.
 
-Published is AugReg for the L size alone: the recipe is that of DeiT-T.
+For AugReg only the L size was published: the recipe is that of DeiT-T.
 """
 
 _base_ = './vit-adapter-t-deit_mask-rcnn_8xb2-1x_coco.py'

@@ -1,6 +1,6 @@
 """ViT-Adapter-T on DeiT-T, 12 epochs at one scale: the published recipe.
 
-Twice the rate and a fifth of the weight decay of the other sizes and of its own 3x.
+Twice the learning rate and a fifth of the weight decay of the other sizes and of 3x.
 """
 
 _base_ = './vit-adapter-b-deit_mask-rcnn_8xb2-1x_coco.py'

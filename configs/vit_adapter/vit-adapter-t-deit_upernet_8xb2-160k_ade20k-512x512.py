@@ -1,4 +1,4 @@
-"""ViT-Adapter-T on DeiT-T: the published recipe, with twice the others' learning rate."""
+"""ViT-Adapter-T on DeiT-T: the published recipe, with twice the learning rate of the others."""
 
 _base_ = '../vit_upernet_ade20k.py'
 

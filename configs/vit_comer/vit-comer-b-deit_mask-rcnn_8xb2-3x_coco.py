@@ -1,6 +1,6 @@
 """ViT-CoMer-B on DeiT-B, Mask R-CNN, COCO, 3x with many scales.
 
-Released are recipes on DINOv2 only; on these weights the rates are those of ViT-Adapter-B.
+Recipes were released on DINOv2 only; the learning rates are those of ViT-Adapter-B.
 """
 
 _base_ = [

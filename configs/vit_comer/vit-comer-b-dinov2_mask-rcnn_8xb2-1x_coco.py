@@ -1,4 +1,4 @@
-"""ViT-CoMer-B on DINOv2 ViT-B/14, 12 epochs, with many scales here too: the published recipe."""
+"""ViT-CoMer-B on DINOv2 ViT-B/14, 12 epochs, also multi-scale: the published recipe."""
 
 _base_ = './vit-comer-b-dinov2_mask-rcnn_8xb2-3x_coco.py'
 

@@ -10,5 +10,5 @@ model = dict(
         ),
     ),
 )
-# Low rates in the early blocks, whose features suffer from large steps.
+# Low learning rates in the early blocks, whose features degrade with large steps.
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.6))

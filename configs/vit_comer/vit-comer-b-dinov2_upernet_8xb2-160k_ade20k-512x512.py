@@ -10,7 +10,7 @@ model = dict(
         ),
     ),
 )
-# Low rates in the early blocks, as the released detection recipe has them.
+# Low learning rates in the early blocks, as in the released detection recipe.
 optim_wrapper = dict(
     optimizer=dict(lr=6e-5, weight_decay=0.05), paramwise_cfg=dict(layer_decay_rate=0.6)
 )

@@ -1,6 +1,6 @@
 """ViT-CoMer-L on the AugReg ViT-L/16 at 384 px.
 
-No recipe was released: the rates are ViT-Adapter-L's.
+No recipe was released: the learning rates are those of ViT-Adapter-L.
 """
 
 _base_ = './vit-comer-b-deit_mask-rcnn_8xb2-3x_coco.py'

@@ -1,7 +1,7 @@
 """ViT-CoMer-L on the AugReg ViT-L/16 at 384 px.
 
-No UPerNet recipe was released for this size: the deformable attention is the released L model's of
-another head, `mrfp_ratio` that of the B size, the rates those of ViT-Adapter-L.
+No UPerNet recipe was released for this size: the deformable attention is that of the released L
+model with another head, `mrfp_ratio` that of the B size, learning rates those of ViT-Adapter-L.
 """
 
 _base_ = './vit-comer-b-deit_upernet_8xb2-160k_ade20k-512x512.py'

@@ -1,6 +1,6 @@
 """ViT-CoMer-L on DINOv2 ViT-L/14, its patch kernels resized to 16 pixels.
 
-No recipe was released: the rates are those of ViT-Adapter-L on the same weights.
+No recipe was released: the learning rates are those of ViT-Adapter-L on the same weights.
 """
 
 _base_ = './vit-comer-l-augreg_mask-rcnn_8xb2-3x_coco.py'

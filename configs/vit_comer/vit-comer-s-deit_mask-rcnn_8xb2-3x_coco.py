@@ -1,4 +1,4 @@
-"""ViT-CoMer-S on DeiT-S; released are recipes on DINOv2 only, the rates are ViT-Adapter-S's."""
+"""ViT-CoMer-S on DeiT-S, with the learning rates of ViT-Adapter-S: only DINOv2 was released."""
 
 _base_ = './vit-comer-b-deit_mask-rcnn_8xb2-3x_coco.py'
 

@@ -1,4 +1,4 @@
-"""ViT-CoMer-T on DeiT-T; released are recipes on DINOv2 only, the rates are ViT-Adapter-T's."""
+"""ViT-CoMer-T on DeiT-T, with the learning rates of ViT-Adapter-T: only DINOv2 was released."""
 
 _base_ = './vit-comer-b-deit_mask-rcnn_8xb2-3x_coco.py'
 

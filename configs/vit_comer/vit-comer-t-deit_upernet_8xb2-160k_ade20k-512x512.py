@@ -1,4 +1,4 @@
-"""ViT-CoMer-T on DeiT-T: the published recipe, with twice the others' learning rate."""
+"""ViT-CoMer-T on DeiT-T: the published recipe, with twice the learning rate of the others."""
 
 _base_ = './vit-comer-b-deit_upernet_8xb2-160k_ade20k-512x512.py'
 

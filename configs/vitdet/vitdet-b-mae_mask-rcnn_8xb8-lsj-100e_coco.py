@@ -1,6 +1,6 @@
 """ViTDet-B: Mask R-CNN on the simple pyramid of a MAE ViT-B, 100 epochs: the published recipe.
 
-64 images of 1024x1024 px a step: `grad_checkpointing=True` of `vit` where memory is short.
+64 images of 1024x1024 px a step: set `grad_checkpointing=True` of `vit` to save memory.
 """
 
 _base_ = [

@@ -6,9 +6,12 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from oracle import EDGE, HEIGHT, WIDTH, oracle_config, write_coco
+from mmdet.evaluation import CocoMetric
+from mmengine.evaluator import Evaluator
+from oracle import CLASSES, EDGE, HEIGHT, WIDTH, oracle_config, write_coco
 
 from vit_dense.apis import evaluate_model
+from vit_dense.engine.save_best import known_figures
 
 NOTE = '--tta merges boxes only'
 
@@ -89,3 +92,31 @@ def test_results_and_pictures_are_written(folder: Path) -> None:
     height, width = cv2.imread(str(pictures[0])).shape[:2]
     assert height >= HEIGHT
     assert width >= 2 * WIDTH, 'truth and prediction side by side'
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'metric': ['bbox', 'segm'], 'classwise': True},
+        {'metric': ['proposal', 'bbox'], 'metric_items': ['mAP', 'AR@100']},
+        {'metric': 'proposal_fast', 'prefix': 'own'},
+    ],
+)
+def test_listed_figures_are_those_of_coco_metric(folder: Path, options: dict) -> None:
+    config = oracle_config(folder)
+    config.test_evaluator.update(options)
+    figures = evaluate_model(config, str(folder / 'oracle.pth'))
+    metric = CocoMetric(**options)
+    metric.dataset_meta = {'classes': CLASSES}
+    assert sorted(figures) == sorted(known_figures(Evaluator([metric])) or ())
+
+
+def test_augmentation_of_several_data_sets(folder: Path) -> None:
+    config = oracle_config(folder)
+    part = {**config.test_dataloader.dataset}
+    config.test_dataloader.dataset = {'type': 'ConcatDataset', 'datasets': [part, part]}
+    config.test_evaluator = []
+    evaluate_model(config, str(folder / 'oracle.pth'), out=str(folder / 'raw.pkl'), tta=True)
+    results = pickle.loads((folder / 'raw.pkl').read_bytes())
+    truth = [[5, 3, 45, 43], [70, 40, 110, 80]]
+    assert [one['pred_instances']['bboxes'].tolist() for one in results] == [truth] * 4

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.registry import MODELS
 
-from vit_dense.apis import run_cleanly, training
+from vit_dense.apis import report_user_errors, training
 from vit_dense.apis.errors import user_message
 from vit_dense.data.folder_checks import LabelRule, check_found
 
@@ -16,21 +16,21 @@ def test_our_value_errors_end_as_one_message(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv('VIT_DENSE_DEBUG', raising=False)
-    assert run_cleanly(lambda: None) == 0
-    assert run_cleanly(mistake) == 2
+    assert report_user_errors(lambda: None) == 0
+    assert report_user_errors(mistake) == 2
     text = capfd.readouterr().err
     assert "Error: No image ends in '.png' in nowhere" in text
     assert 'Traceback' not in text
     with pytest.raises(ValueError, match='No image ends in'):
-        run_cleanly(mistake, debug=True)
+        report_user_errors(mistake, debug=True)
     monkeypatch.setenv('VIT_DENSE_DEBUG', '1')
     with pytest.raises(ValueError, match='No image ends in'):
-        run_cleanly(mistake)
+        report_user_errors(mistake)
 
 
 def test_foreign_errors_keep_their_stack() -> None:
     with pytest.raises(ValueError, match='invalid literal'):
-        run_cleanly(lambda: int('x'))
+        report_user_errors(lambda: int('x'))
 
 
 def test_errors_of_data_loader_workers_are_read() -> None:
@@ -45,18 +45,18 @@ def test_errors_of_data_loader_workers_are_read() -> None:
 
 def test_a_misspelt_argument_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
     config = {'type': 'TimmViT', 'model_name': 'test_vit', 'drop_pathrate': 0.1}
-    assert run_cleanly(lambda: MODELS.build(config)) == 2
+    assert report_user_errors(lambda: MODELS.build(config)) == 2
     text = capfd.readouterr().err
     assert "TimmViT has no argument 'drop_pathrate'. Did you mean drop_path_rate" in text
     # Not from a config: a mistake in code, whose stack is of use.
     with pytest.raises(TypeError, match='unexpected keyword'):
-        run_cleanly(lambda: LabelRule(size=1))  # type: ignore[call-arg]
+        report_user_errors(lambda: LabelRule(size=1))  # type: ignore[call-arg]
 
 
 def test_a_misspelt_type_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:
     config = {'type': 'VitAdapter', 'vit': {'type': 'TimmViT', 'model_name': 'test_vit'}}
-    assert run_cleanly(lambda: MODELS.build(config)) == 2
+    assert report_user_errors(lambda: MODELS.build(config)) == 2
     text = capfd.readouterr().err
     assert "type='VitAdapter' is registered as no model. Did you mean ViTAdapter" in text
     with pytest.raises(KeyError):
-        run_cleanly(lambda: {}['x'])
+        report_user_errors(lambda: {}['x'])

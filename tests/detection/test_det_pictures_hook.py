@@ -115,3 +115,18 @@ def test_pictures_of_one_name_from_several_folders(runner: SimpleNamespace, tmp_
         hook.after_test_iter(runner, 0, None, [sample])
     written = Path(runner.work_dir) / 'pictures' / 'test'
     assert sorted(one.name for one in written.iterdir()) == ['a.png', 'a_2.png']
+
+
+def test_boxes_lie_on_what_the_model_was_given(runner: SimpleNamespace) -> None:
+    """The input is resized to the original image, whose pixels predictions count in."""
+    sample = predict(runner.val_dataloader.dataset[0]['data_samples'])
+    sample.set_metainfo({'img_path': 'a.npy', 'ori_shape': (40, 48), 'scale_factor': (2.0, 2.0)})
+    image = torch.zeros(3, 128, 128, dtype=torch.uint8)
+    image[:, :80, :96] = torch.tensor([0, 90, 0], dtype=torch.uint8).view(3, 1, 1)
+    hook = DetPicturesHook(opacity=1.0)
+    hook.after_val_iter(runner, 0, {'inputs': [image]}, [sample])
+    picture = cv2.imread(str(Path(runner.work_dir) / 'pictures/val/a.png'))[..., ::-1]
+    found = picture[:, 48 * FACTOR + 4 :]
+    assert found.shape == (40 * FACTOR, 48 * FACTOR, 3)
+    assert (found[-1, -1] == [0, 90, 0]).all()
+    assert (found[15 * FACTOR : 19 * FACTOR, 11 * FACTOR : 19 * FACTOR] == BLUE).all()

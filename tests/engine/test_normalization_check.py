@@ -90,3 +90,17 @@ def test_channels_left_in_the_loader_s_order_are_a_difference() -> None:
     text = describe_mismatch(given)
     assert text is not None
     assert 'vit_tiny were trained on RGB' in text
+
+
+def test_nothing_is_advised_for_other_numbers_of_channels() -> None:
+    four = model(levels(1, 2, 3, 4), levels(5, 6, 7, 8))
+    four.backbone.vit.in_chans = 4
+    assert describe_mismatch(four) is None
+
+
+def test_detectors_that_leave_channels_as_they_are_loaded() -> None:
+    plain = model(HALF, HALF)
+    for name in ('channel_conversion', '_channel_conversion'):
+        setattr(plain.data_preprocessor, name, False)
+        assert 'bgr_to_rgb=True' in (describe_mismatch(plain) or '')
+        delattr(plain.data_preprocessor, name)

@@ -92,3 +92,60 @@ def test_each_sheet_shows_one_evaluation_only(runner: SimpleNamespace) -> None:
 def test_no_pictures_is_told_by_none_in_the_config() -> None:
     with pytest.raises(ValueError, match=r'got 0.*pictures=None'):
         SegPicturesHook(count=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.uint8])
+def test_one_channel_predicts_two_classes(runner: SimpleNamespace, dtype: torch.dtype) -> None:
+    """A head of one channel gives 0 and 1 as floating-point numbers."""
+    sample = runner.test_dataloader.dataset[0]['data_samples']
+    labels = torch.zeros(1, 40, 48, dtype=dtype)
+    labels[:, 10:20, 5:30] = 1
+    sample.pred_sem_seg = PixelData(data=labels)
+    SegPicturesHook(opacity=1.0).after_test_iter(runner, 0, None, [sample])
+    picture = cv2.imread(str(Path(runner.work_dir) / 'pictures/test/0.png'))[..., ::-1]
+    found = picture[:, -48:]
+    assert (found[10:20, 5:30] == 9).all(), 'the colour of class 1'
+    assert (found == 9).all(2).sum() == 250
+    assert (found == 0).all(2).sum() == 40 * 48 - 250
+
+
+def unreadable(runner: SimpleNamespace, tmp_path: Path) -> SegDataSample:
+    sample = predict_one(runner.val_dataloader.dataset[0]['data_samples'])
+    path = tmp_path / 'field.npy'
+    np.save(path, np.zeros((40, 48, 4)))
+    sample.set_metainfo({'img_path': str(path)})
+    return sample
+
+
+def test_files_of_a_loader_of_the_user_s(runner: SimpleNamespace, tmp_path: Path) -> None:
+    """OpenCV cannot read them: what the model was given is drawn, here resized and padded."""
+    sample = unreadable(runner, tmp_path)
+    sample.set_metainfo({'scale_factor': (2.0, 2.0)})
+    image = torch.zeros(4, 96, 96)
+    image[:3, :80, :96] = torch.tensor([30.0, 20.0, 10.0]).view(3, 1, 1)
+    batch = {'inputs': [image], 'data_samples': [sample]}
+    SegPicturesHook(opacity=1.0).after_val_iter(runner, 0, batch, [sample])
+    picture = cv2.imread(str(Path(runner.work_dir) / 'pictures/val/field.png'))[..., ::-1]
+    assert (picture[:, :48] == [10, 20, 30]).all()
+    assert (picture[:, -48:] == [200, 0, 0]).all()
+
+
+def test_what_cannot_be_drawn_ends_in_one_warning(
+    runner: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    runner.logger = SimpleNamespace(warning=told.append, info=told.append)
+    hook = SegPicturesHook(count=None)
+    sample = unreadable(runner, tmp_path)
+    for index in range(2):
+        hook.after_val_iter(runner, index, None, [sample])
+    hook.after_val_epoch(runner, {})
+    (text,) = told
+    assert 'field.npy' in text
+    assert 'SegPicturesHook cannot draw' in text
+
+    # The disk is full, or the data set has no colours that could be drawn.
+    monkeypatch.setattr(cv2, 'imwrite', lambda *_: False)
+    run(SegPicturesHook(), runner, 'val')
+    assert len(told) == 2
+    assert 'cannot write' in told[1]

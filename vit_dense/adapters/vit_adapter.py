@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..backbones import TimmViT
 from ..layers import ConvFFN, GridSize
 from ..ops import MSDeformAttn
+from .arguments import check_deform_ratio
 from .geometry import TokenGeometry
 from .interaction import (
     LAYER_NORM_EPS,
@@ -146,6 +147,7 @@ class ViTAdapter(InteractionAdapter):
         Raises:
             ValueError: If an argument is out of range.
         """
+        check_deform_ratio(deform_ratio)
         super().__init__(
             vit,
             interaction_indexes=interaction_indexes,

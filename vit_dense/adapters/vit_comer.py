@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..backbones import TimmViT
 from ..layers import ConvFFN, GridSize, map_to_tokens, resample_map, tokens_to_map
 from ..ops import MSDeformAttn
+from .arguments import check_deform_ratio
 from .geometry import PyramidGeometry
 from .interaction import (
     LAYER_NORM_EPS,
@@ -190,6 +191,7 @@ class ViTCoMer(InteractionAdapter):
         Raises:
             ValueError: If an argument is out of range.
         """
+        check_deform_ratio(deform_ratio)
         super().__init__(
             vit,
             interaction_indexes=interaction_indexes,

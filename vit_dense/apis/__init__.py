@@ -1,8 +1,8 @@
-"""What the tools call: from options to a runner, for segmentation and detection alike."""
+"""What the tools call: from options to a runner, for segmentation and detection."""
 
 from .config import load_config
 from .convert import convert_checkpoint
-from .errors import run_cleanly
+from .errors import report_user_errors
 from .evaluation import evaluate_model
 from .export import export_checkpoint
 from .options import run_tool, tool_parser
@@ -13,7 +13,7 @@ __all__ = [
     'evaluate_model',
     'export_checkpoint',
     'load_config',
-    'run_cleanly',
+    'report_user_errors',
     'run_tool',
     'tool_parser',
     'train_model',

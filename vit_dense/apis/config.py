@@ -1,13 +1,19 @@
-"""Reads a config the way OpenMMLab's own tools do."""
+"""Load a config and build its runner, as OpenMMLab's tools do."""
 
 import difflib
-import inspect
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+
+from .config_checks import check_head_inputs, check_options
+
+# The value that visualizers inherit from the runtimes of this package and of OpenMMLab.
+_DEFAULT_BACKENDS = [{'type': 'LocalVisBackend'}]
 
 
 def load_config(
@@ -17,7 +23,9 @@ def load_config(
     cfg_options: dict[str, Any] | None = None,
     launcher: str = 'none',
 ) -> Config:
-    """Reads a config file, applies the options, imports what it names in `custom_imports`.
+    """Load a config file, import what it names in `custom_imports`, and apply the options.
+
+    Modules beside the config file can be imported, as those beside a script can.
 
     Args:
         path: The config file.
@@ -27,16 +35,20 @@ def load_config(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Raises:
-        ValueError: If the file or one that it inherits does not exist, with the nearest names
-            beside it, or if an option sets what no config has.
+        ValueError: The file or one that it inherits does not exist (the message lists similar
+            names), or an option sets what no config has.
     """
     if not Path(path).is_file():
         raise ValueError(f'Config not found: {path}.{_nearest(path)}')
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     config = _read(path)
     config.launcher = launcher
     if cfg_options:
-        _check_options(config, cfg_options)
+        check_options(config, cfg_options)
         config.merge_from_dict(cfg_options)
+    _apply_backends(config)
     if work_dir is not None:
         config.work_dir = work_dir
     elif config.get('work_dir') is None:
@@ -56,30 +68,31 @@ def _read(path: str) -> Config:
         ) from error
 
 
-def _check_options(config: Config, options: dict[str, Any]) -> None:
-    """Refuses `train_dataloder.batch_size=2`, which would set what nobody reads."""
-    known = {*config, *inspect.signature(Runner).parameters, 'runner_type', 'tta_model'}
-    known |= {'tta_pipeline', 'auto_scale_lr', 'fp16'}
-    for key in options:
-        first = key.partition('.')[0]
-        if first not in known:
-            close = difflib.get_close_matches(first, sorted(known), n=3)
-            hint = f'Did you mean {" or ".join(close)}? ' if close else ''
-            raise ValueError(
-                f'--cfg-options {key}: the config has no {first!r}. {hint}It has: '
-                f'{", ".join(sorted(config))}.'
-            )
+def _apply_backends(config: Config) -> None:
+    """Give the visualizer the backends of a top-level `vis_backends`, if it has the default ones.
+
+    In OpenMMLab's configs that variable is only read by the file that defines it, and setting it
+    in a config that inherits has no effect.
+    """
+    backends, visualizer = config.get('vis_backends'), config.get('visualizer')
+    if backends and visualizer and visualizer.get('vis_backends') == _DEFAULT_BACKENDS:
+        visualizer.vis_backends = backends
 
 
 def build_runner(config: Config) -> Runner:
-    """Builds the runner that the config names, mmengine's by default."""
+    """Build the runner that the config names, by default mmengine's.
+
+    Raises:
+        ValueError: The config contradicts itself.
+    """
+    check_head_inputs(config)
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
 
 
 def require_file(path: str, what: str) -> None:
-    """Raises `ValueError` with the nearest names where the file `path` does not exist.
+    """Raise `ValueError` with similar names if the file `path` does not exist.
 
     Addresses (`https://...`, `open-mmlab://...`) are left to mmengine.
     """
@@ -87,11 +100,15 @@ def require_file(path: str, what: str) -> None:
         raise ValueError(f'{what} not found: {path}.{_nearest(path)}')
 
 
-def innermost_dataset(dataset: ConfigDict) -> ConfigDict:
-    """Returns the config of the data set inside wrappers such as repetition."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
+def innermost_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """Yield the configs of the data sets inside repetition, concatenation and other wrappers."""
+    if 'dataset' in dataset:
+        yield from innermost_datasets(dataset['dataset'])
+    elif 'datasets' in dataset:
+        for one in dataset['datasets']:
+            yield from innermost_datasets(one)
+    else:
+        yield dataset
 
 
 def _nearest(path: str) -> str:

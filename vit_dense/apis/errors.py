@@ -1,6 +1,7 @@
-"""A user's mistake ends in its message, not in forty lines of somebody else's stack."""
+"""End with the message of a user's mistake instead of the stack of the library that found it."""
 
 import difflib
+import importlib
 import inspect
 import os
 import re
@@ -11,27 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
+from mmengine.runner import BaseLoop
+from torch.utils.data import DataLoader
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
-# Worker processes of a data loader hand over their error as text, the stack included.
+# Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
+# What a config must import to use the types of a task.
+_TASKS = ('vit_dense.segmentation', 'vit_dense.detection')
 
 
-def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
-    """Runs `work` and returns a process exit code.
+def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> int:
+    """Run `work` and return a process exit code.
 
-    The house rule is that a user's mistake raises `ValueError` with all that is needed to correct
-    it. Such errors, raised by this package's own code, are written to stderr as they are, and so is
-    a misspelt argument in a config, whoever met it; anything else, and everything with `debug` or
-    the environment variable VIT_DENSE_DEBUG, keeps its stack.
+    In this package, a user's mistake raises `ValueError` with all that is needed to correct it.
+    Such errors are written to stderr without their stack, and so are misspelt arguments and types
+    of a config, whichever library found them. All other errors are raised, and so is every error
+    with `debug` or the environment variable VIT_DENSE_DEBUG.
 
     Args:
-        work: What to do.
-        debug: Let every error through.
+        work: What to run.
+        debug: Raise every error.
 
     Returns:
         0, or 2 after a user's mistake.
@@ -51,7 +56,7 @@ def run_cleanly(work: Callable[[], object], *, debug: bool = False) -> int:
 
 
 def user_message(error: Exception) -> str | None:
-    """Returns what to tell the user about `error`, or None if it is not known to be theirs."""
+    """Return what to tell the user about `error`, or None if it may not be a user's mistake."""
     text = str(error)
     if isinstance(error, TypeError):
         return _misspelt_argument(error)
@@ -66,11 +71,17 @@ def user_message(error: Exception) -> str | None:
 
 
 def _unknown_type(error: KeyError) -> str | None:
-    """Names the registered types that are nearest to one that a config asked for."""
+    """Name the missing import of a type of ours, or the registered types with similar names."""
     found = re.match(r'(\w+) is not in the (?:\w+::)?(\w+) registry', str(error.args[0]))
     if found is None:
         return None
     given, registry = found.groups()
+    if task := _task_of(given):
+        return (
+            f'custom_imports lacks {task!r}, which registers type={given!r}: a list in a config '
+            f'replaces the inherited one. Write custom_imports = dict(imports=[{task!r}, ...], '
+            'allow_failed_imports=False), with your modules after it.'
+        )
     known = {name for one in (MODELS, DATASETS, TRANSFORMS, HOOKS) for name in _names(one)}
     close = difflib.get_close_matches(given, sorted(known), n=3)
     hint = f' Did you mean {" or ".join(close)}?' if close else ''
@@ -80,31 +91,63 @@ def _unknown_type(error: KeyError) -> str | None:
     )
 
 
+def _task_of(name: str) -> str | None:
+    """Return the package that registers our type `name`, if it had not been imported before."""
+    for task in _TASKS:
+        if task in sys.modules:
+            continue
+        try:
+            if name in importlib.import_module(task).__all__:
+                return task
+        except (ImportError, ValueError):
+            continue  # without mmseg or mmdet the type cannot be used in any case
+    return None
+
+
 def _names(registry: Registry) -> set[str]:
-    """What is registered here and in the scopes below."""
+    """Return all names registered in `registry` and in its children."""
     below = (_names(child) for child in registry.children.values())
     return set(registry.module_dict).union(*below)
 
 
 def _misspelt_argument(error: TypeError) -> str | None:
-    """Names the class that a config asked for, and the nearest of its arguments."""
-    found = re.search(r"__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    """Name what a config configured, and the arguments with similar names."""
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     built = [one.f_locals.get('obj_cls') for one in frames if one.f_code.co_name == _BUILDER]
     kinds = [kind for kind in built if inspect.isclass(kind)]
-    if found is None or not kinds:
+    if found is None:
         return None
-    given, kind = found[1], kinds[-1]
+    caller, given = found.groups()
+    loops = [one for frame in frames if isinstance(one := frame.f_locals.get('self'), BaseLoop)]
+    if caller == DataLoader.__name__ and loops:
+        name = type(loops[-1]).__name__.lower()
+        split = next((one for one in ('train', 'val', 'test') if one in name), 'the')
+        return _suggest(f'{split}_dataloader', given, [DataLoader])
+    if not kinds:
+        return None
+    kind = kinds[-1]
+    parents = list(kind.__mro__)
+    if caller not in (one.__name__ for one in parents):
+        return (
+            f'{kind.__name__} passes {given!r} on to {caller}, which has no such argument. Correct '
+            f'the name in the config of {kind.__name__}, or remove it.'
+        )
+    return _suggest(kind.__name__, given, parents)
+
+
+def _suggest(owner: str, given: str, kinds: list[type]) -> str:
+    """Return the message for the unknown argument `given` of the constructors of `kinds`."""
     taken = {
         name
-        for parent in kind.__mro__
-        for name, parameter in _arguments_of(parent).items()
+        for kind in kinds
+        for name, parameter in _arguments_of(kind).items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     } - {'self'}
     close = difflib.get_close_matches(given, sorted(taken), n=2)
     hint = f' Did you mean {" or ".join(close)}?' if close else ''
     return (
-        f'{kind.__name__} has no argument {given!r}.{hint} It takes {", ".join(sorted(taken))}. '
+        f'{owner} has no argument {given!r}.{hint} It takes {", ".join(sorted(taken))}. '
         'Correct the name in the config; if it is inherited from _base_, put _delete_=True into '
         f'this dict and write it whole.'
     )

@@ -1,13 +1,20 @@
-"""Evaluation from a config, a checkpoint and the options that OpenMMLab users know."""
+"""Evaluate a checkpoint from a config, with the options of OpenMMLab's tools."""
+
+import importlib
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-from .config import build_runner, innermost_dataset, require_file
+from .config import build_runner, innermost_datasets, require_file
 
-# Each library's own hook for windows on the screen and painted images.
+# Each library's own hook that shows and saves results.
 _VISUALIZATION_HOOKS = {'mmseg': 'SegVisualizationHook', 'mmdet': 'DetVisualizationHook'}
-# Each library's own metric that writes predictions into one pickle.
+# Ours, and the package that registers it.
+_PICTURES_HOOKS = {
+    'mmseg': ('SegPicturesHook', 'vit_dense.segmentation'),
+    'mmdet': ('DetPicturesHook', 'vit_dense.detection'),
+}
+# The metric that writes predictions into one pickle, where a library has its own.
 _DUMP_METRICS = {'mmdet': 'DumpDetResults'}
 _PICKLES = ('.pkl', '.pickle')
 
@@ -22,20 +29,20 @@ def evaluate_model(
     wait_time: float = 2.0,
     tta: bool = False,
 ) -> dict[str, float]:
-    """Evaluates a checkpoint on the config's test data and returns the metrics.
+    """Evaluate a checkpoint on the config's test data and return the metrics.
 
     Args:
         config: From `load_config`; modified.
         checkpoint: The weights.
         out: A folder for predicted label maps (segmentation), or a `.pkl` file for all raw results.
         show: Show each result in a window.
-        show_dir: A folder for pictures of all results.
-        wait_time: Seconds that a window stays.
+        show_dir: A folder for pictures of all results, of every process.
+        wait_time: Seconds to show each window.
         tta: Merge the predictions for the flips and scales of the config's `tta_pipeline`. In
-            detection only boxes are merged, and a metric that asks for masks is told not to.
+            detection only boxes are merged, and metrics of masks are left out.
 
     Raises:
-        ValueError: A missing checkpoint, or options that the config cannot serve.
+        ValueError: The checkpoint does not exist, or the config does not support an option.
     """
     require_file(checkpoint, 'Checkpoint')
     config.load_from, config.resume = checkpoint, False
@@ -58,6 +65,14 @@ def _draw_all(config: Config, folder: str) -> None:
     if pictures is not None:
         pictures.update(folder=folder, count=None)
         return
+    scope = config.get('default_scope', '')
+    if config.get('launcher', 'none') != 'none' and scope in _PICTURES_HOOKS:
+        # The visualizer of mmengine draws in the main process alone.
+        kind, package = _PICTURES_HOOKS[scope]
+        importlib.import_module(package)
+        hooks = config.setdefault('default_hooks', ConfigDict())
+        hooks.pictures = ConfigDict(type=kind, folder=folder, count=None)
+        return
     _visualization(config)
     if config.get('visualizer') is None:
         raise ValueError('--show-dir needs a visualizer in the config; see default_runtime.py.')
@@ -65,7 +80,7 @@ def _draw_all(config: Config, folder: str) -> None:
 
 
 def _visualization(config: Config) -> ConfigDict:
-    """Returns the config of the library's drawing hook, switched on, added where it is missing."""
+    """Return the config of the library's drawing hook, enabled; add it if it is missing."""
     hooks = config.setdefault('default_hooks', ConfigDict())
     hook = hooks.get('visualization')
     if hook is None:
@@ -82,7 +97,7 @@ def _visualization(config: Config) -> ConfigDict:
 
 
 def _enable_tta(config: Config) -> str | None:
-    """Wraps the model; returns what the user should know about the metrics, if anything."""
+    """Wrap the model; return what the user should know about the metrics, if anything."""
     missing = [name for name in ('tta_model', 'tta_pipeline') if config.get(name) is None]
     if missing:
         raise ValueError(
@@ -95,7 +110,8 @@ def _enable_tta(config: Config) -> str | None:
             "--tta: tta_model.type='DetTTAModel' stops at a detector that predicts masks. Set "
             "tta_model.type='BoxTTAModel', which drops them and merges the boxes."
         )
-    innermost_dataset(config.test_dataloader.dataset).pipeline = config.tta_pipeline
+    for dataset in innermost_datasets(config.test_dataloader.dataset):
+        dataset.pipeline = config.tta_pipeline
     config.tta_model.module = config.model
     config.model = config.tta_model
     if with_masks:
@@ -104,7 +120,7 @@ def _enable_tta(config: Config) -> str | None:
 
 
 def _leave_out_masks(evaluators: list[ConfigDict]) -> bool:
-    """Makes COCO metrics evaluate boxes where they ask for masks, and returns whether one did."""
+    """Make COCO metrics of masks evaluate boxes instead, and return whether there was one."""
     found = False
     for evaluator in evaluators:
         asked = evaluator.get('metric', ())
@@ -121,7 +137,7 @@ def _evaluators(config: Config) -> list[ConfigDict]:
 
 
 def _name(kind: str | type) -> str:
-    """The plain name of a registered type: configs write 'mmdet.X', 'X' or the class itself."""
+    """Return the name of a type without scope: configs write 'mmdet.X', 'X' or the class."""
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[-1]
 
 

@@ -1,4 +1,4 @@
-"""Options that training and evaluation share, named as in OpenMMLab's own tools."""
+"""Options that training and evaluation share, named as in OpenMMLab's tools."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from mmengine.config import Config, DictAction
 
 from .config import load_config
-from .errors import run_cleanly
+from .errors import report_user_errors
 
 
 def tool_parser(description: str | None) -> ArgumentParser:
-    """Returns a parser of the config and of everything that does not depend on the tool."""
+    """Return a parser of the config and of the options that all tools share."""
     parser = ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and all that the tool writes')
@@ -25,17 +25,17 @@ def tool_parser(description: str | None) -> ArgumentParser:
 
 
 def run_tool(parser: ArgumentParser, work: Callable[[Config, Namespace], object]) -> int:
-    """Reads the options and the config, and hands both to `work`.
+    """Parse the options, load the config and pass both to `work`.
 
     Args:
         parser: From `tool_parser`, with the tool's own options.
         work: What the tool does.
 
     Returns:
-        The exit code of `run_cleanly`.
+        The exit code of `report_user_errors`.
     """
     args = parser.parse_args()
-    # Launchers of old say it by option, those of today by this variable, which mmengine reads.
+    # Old launchers pass an option, torchrun sets this variable, and mmengine reads the variable.
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
     def job() -> None:
@@ -47,4 +47,4 @@ def run_tool(parser: ArgumentParser, work: Callable[[Config, Namespace], object]
         )
         work(config, args)
 
-    return run_cleanly(job, debug=args.debug)
+    return report_user_errors(job, debug=args.debug)

@@ -1,4 +1,4 @@
-"""Training from a config and the options that OpenMMLab users know."""
+"""Train from a config, with the options of OpenMMLab's tools."""
 
 import logging
 from pathlib import Path
@@ -22,20 +22,20 @@ def train_model(
     seed: int | None = None,
     deterministic: bool = False,
 ) -> Runner:
-    """Trains, and returns the runner that did it.
+    """Train, and return the runner.
 
     Args:
         config: From `load_config`; modified.
-        resume: A checkpoint to go on from, 'auto' for the latest one in the work directory (none
-            there: start anew), or None to do what the config says.
-        amp_dtype: 'bfloat16' or 'float16' for mixed precision, None for what the config says.
-        auto_scale_lr: Scale the learning rate from `auto_scale_lr.base_batch_size` to the batch
-            that really runs.
+        resume: The checkpoint to resume from; 'auto' for the latest one in the work directory, or
+            a new training if there is none; None to follow the config.
+        amp_dtype: 'bfloat16' or 'float16' for mixed precision; None to follow the config.
+        auto_scale_lr: Scale the learning rate from `auto_scale_lr.base_batch_size` to the actual
+            batch size.
         seed: Seed of all random numbers.
-        deterministic: Choose deterministic algorithms, at some cost in speed.
+        deterministic: Choose deterministic algorithms, which are slower.
 
     Raises:
-        ValueError: Options that contradict the config or the machine.
+        ValueError: An option contradicts the config or the machine.
     """
     if resume == 'auto':
         config.resume, config.load_from = True, None
@@ -64,15 +64,15 @@ def train_model(
 
 
 def _latest(config: Config) -> str | None:
-    """The checkpoint in the work directory that 'auto' goes on from."""
+    """Return the latest checkpoint in the work directory, or None."""
     folder = config.get('work_dir')
     return find_latest_checkpoint(folder) if folder and Path(folder).is_dir() else None
 
 
 def _skip_pretrained(config: Config) -> None:
-    """Lets a resumed training start without the weights that its checkpoint replaces anyway.
+    """Disable loading of pretrained weights, which the resumed checkpoint replaces.
 
-    mmengine initialises the model before it resumes, and the hub may be out of reach by then.
+    mmengine initialises the model before it resumes, and the hub may not be reachable.
     """
     vit = config.get('model', {}).get('backbone', {}).get('vit')
     if vit is not None:
@@ -80,12 +80,12 @@ def _skip_pretrained(config: Config) -> None:
 
 
 def enable_amp(config: Config, dtype: str) -> None:
-    """Turns the optimizer wrapper of `config` into one with automatic mixed precision.
+    """Turn the optimizer wrapper of `config` into one with automatic mixed precision.
 
     A wrapper that already is one keeps its settings.
 
     Raises:
-        ValueError: No GPU, an unknown `dtype`, or a wrapper that cannot be replaced.
+        ValueError: There is no GPU, `dtype` is unknown, or the wrapper cannot be replaced.
     """
     if dtype not in AMP_DTYPES:
         raise ValueError(f'Mixed precision knows {", ".join(AMP_DTYPES)}, got {dtype!r}.')
@@ -104,7 +104,7 @@ def enable_amp(config: Config, dtype: str) -> None:
         )
     wrapper.type = 'AmpOptimWrapper'
     wrapper.dtype = dtype
-    # bfloat16 has float32's range: scaling the loss gains nothing and would skip first steps.
+    # bfloat16 has float32's range: scaling the loss is useless and would skip the first steps.
     wrapper.loss_scale = 1.0 if dtype == 'bfloat16' else 'dynamic'
 
 

@@ -105,6 +105,7 @@ class TimmViT(nn.Module):
         """
         super().__init__()
         _check_arguments(model_name, pretrained, checkpoint, drop_path_rate, frozen_stages)
+        _check_patch_size((model_kwargs or {}).get('patch_size', 1))
         self.model_name = model_name
         self.pretrained = pretrained
         self.checkpoint = checkpoint
@@ -361,6 +362,16 @@ def _check_arguments(
         raise ValueError(f'drop_path_rate={drop_path_rate!r}: give a share in [0, 1)')
     if not isinstance(frozen_stages, int):
         raise ValueError(f'frozen_stages={frozen_stages!r}: give a whole number, -1 for none')
+
+
+def _check_patch_size(given: Any) -> None:
+    """Raise `ValueError` if `given` is neither a positive whole number nor a pair of them."""
+    edges = given if isinstance(given, tuple | list) else [given]
+    if not edges or any(type(edge) is not int or edge < 1 for edge in edges):
+        raise ValueError(
+            f'model_kwargs has patch_size={given!r}: give the edge of a patch in pixels, a whole '
+            'number of at least 1, such as 16'
+        )
 
 
 def _builds_graph(block: nn.Module, tokens: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 
-from ..apis import convert_checkpoint, run_cleanly
+from ..apis import convert_checkpoint, report_user_errors
 
 
 def main() -> int:
@@ -22,4 +22,4 @@ def main() -> int:
         use = 'load_from and tools/test.py' if report.is_whole_model else 'vit.checkpoint'
         print(f'{report}\nWritten to {args.destination}, for {use}')
 
-    return run_cleanly(job, debug=args.debug)
+    return report_user_errors(job, debug=args.debug)

@@ -7,9 +7,10 @@
 | `checkpoint_sanitizer` | checkpoints hold mmengine's classes where plain numbers suffice       |
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
+| `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
 """
 
-from . import config_packages, config_paths, mmcv_ext, safe_load
+from . import config_packages, config_paths, default_hooks, mmcv_ext, safe_load
 from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -24,3 +25,4 @@ def apply() -> None:
     safe_load.install()
     config_packages.install()
     config_paths.install()
+    default_hooks.install()

@@ -1,10 +1,10 @@
-"""Is the COCO annotation file what the config says? One message for each mistake, and its remedy.
+"""Check a COCO annotation file against the config; each mistake raises one message.
 
-What goes unnoticed without it: class names that the file does not have (an empty data set), names
-in another order than the file's (labels are shifted, silently), boxes without area or beside the
-image (dropped, silently), shares or corners where pixels and sizes belong.
+Otherwise these mistakes raise no error: class names that the file does not have (an empty data
+set), names in another order than the file's (labels are shifted), boxes without area or outside the
+image (they are dropped), fractions or corners instead of pixels and sizes.
 
-Knows nothing of a framework: the file's content in, `ValueError` out.
+Independent of any framework: takes the content of the file, raises `ValueError`.
 """
 
 import json
@@ -25,24 +25,24 @@ _DEMO_HINT = (
     '(`python -m examples.streets --out data/demo` writes it alone) and trains on it.'
 )
 _NAMES_SHOWN = 5
-# COCO's own boxes have fractions of pixels, and some end that much beyond the border.
+# COCO's boxes have fractions of pixels, and some extend up to this far beyond the border.
 _TOLERANCE = 1.0
 
 
 def read_annotations(
     path: str, *, image_folder: str, data_root: str | None, source: str, annotated: bool = True
 ) -> dict[str, Any]:
-    """Reads an annotation file and checks its structure.
+    """Read an annotation file and check its structure.
 
     Args:
         path: The file.
-        image_folder: Where its images belong, for the message about missing data.
+        image_folder: The expected folder of its images, for the message about missing data.
         data_root: The folder that the config names, if it names one.
         source: Where the data set comes from, a sentence; may be empty.
-        annotated: Whether there must be annotations; lists of test images have none.
+        annotated: Whether annotations are required; lists of test images have none.
 
     Raises:
-        ValueError: The file is missing, is no COCO annotation file, or is empty.
+        ValueError: The file is missing, is not a COCO annotation file, or is empty.
     """
     if not os.path.isfile(path):
         raise ValueError(_not_found(path, image_folder, data_root, source))
@@ -96,18 +96,19 @@ def _check_entries(path: str, content: dict[str, Any], annotated: bool) -> None:
         for entry in content[key]:
             if not isinstance(entry, dict):
                 raise ValueError(
-                    f'{path}: an entry of {key!r} is no object: {entry!r:.100}. Every one needs '
+                    f'{path}: an entry of {key!r} is no object: {entry!r:.100}. Each needs '
                     f'{", ".join(fields)}.'
                 )
             if absent := [field for field in fields if field not in entry]:
                 raise ValueError(
                     f'{path}: an entry of {key!r} lacks {", ".join(absent)}: {dict(entry)!s:.200}. '
-                    f'Every one needs {", ".join(fields)}.'
+                    f'Each needs {", ".join(fields)}.'
                 )
         twice = [number for number, n in Counter(e['id'] for e in content[key]).items() if n > 1]
         if twice:
             raise ValueError(
-                f'{path}: the id {twice[0]} occurs more than once in {key!r}. Number them anew.'
+                f'{path}: the id {twice[0]} occurs more than once in {key!r}. Give each '
+                'entry its own id.'
             )
     if annotated:
         _check_references(path, content)
@@ -135,8 +136,8 @@ def _check_references(path: str, content: dict[str, Any]) -> None:
             )
     if all(one.get('iscrowd') for one in content['annotations']):
         raise ValueError(
-            f'{path}: all annotations are marked iscrowd, and nothing is learnt from those. Set '
-            'iscrowd to 0 for single things.'
+            f'{path}: all annotations are marked iscrowd, which training ignores. Set '
+            'iscrowd to 0 for single objects.'
         )
 
 
@@ -156,16 +157,16 @@ def _first(values: Sequence[Any]) -> str:
 def check_categories(
     path: str, content: Entry, classes: Sequence[str], *, allow_others: bool
 ) -> None:
-    """Compares the file's categories with the classes of the config.
+    """Compare the file's categories with the classes of the config.
 
     Args:
         path: The file, for the message.
         content: From `read_annotations`.
         classes: The names that the config gives.
-        allow_others: Whether annotations of further categories may be passed over.
+        allow_others: Whether annotations of further categories may be ignored.
 
     Raises:
-        ValueError: Names that differ, or stand in another order; both lists.
+        ValueError: Names or their order differ; the message has both lists.
     """
     names = [one['name'] for one in content['categories']]
     listed = f'\n  metainfo.classes: {_join(classes)}\n  categories in the file: {_join(names)}\n'
@@ -197,7 +198,7 @@ def check_categories(
     in_file_order = [name for name in names if name in classes]
     if list(classes) != in_file_order:
         raise ValueError(
-            f'The classes stand in another order than in {path}, and mmdet numbers them by the '
+            f'The classes are in another order than in {path}, and mmdet numbers them by the '
             f"file: every label would get another class's name.{listed}"
             f'Set classes=({_join(in_file_order)}). Training and validation files must have one '
             'order: where they differ, reorder the categories of one file.'
@@ -205,10 +206,11 @@ def check_categories(
 
 
 def describe_bad_boxes(path: str, content: Entry, classes: Sequence[str]) -> str | None:
-    """Says which boxes have no area or do not lie in their image; None where all are sound.
+    """Return a message with the boxes without area or outside their image; None if all are valid.
 
-    A box is `[x, y, width, height]` in pixels, at least 1x1, and up to a pixel beyond the border.
-    Annotations marked `ignore` and those of other categories than `classes` do not count.
+    A box is `[x, y, width, height]` in pixels, at least 1x1, and extends at most one pixel beyond
+    the border. Annotations marked `ignore` and those of other categories than `classes` are
+    skipped.
     """
     images = {one['id']: one for one in content['images']}
     empty, outside = [], []
@@ -245,13 +247,13 @@ def _usual_reason(
     content: Entry, empty: Sequence[Entry], outside: Sequence[Entry], images: Mapping[Any, Entry]
 ) -> str:
     if all(max(one['bbox']) <= 1 for one in content['annotations']):
-        return 'All of them are at most 1: COCO boxes are pixels, not shares of the image.'
+        return 'All of them are at most 1: COCO boxes are in pixels, not shares of the image.'
     if outside and all(_would_be_corners(one, images[one['image_id']]) for one in outside):
         return (
             'Read as corners [x1, y1, x2, y2] they would fit: COCO boxes are [x, y, width, height].'
         )
     return (
-        "Correct the file, or set bad_boxes='skip' in the datasets to leave out what has no area "
+        "Correct the file, or set bad_boxes='skip' in the datasets to leave out boxes without area "
         'inside the image.'
     )
 
@@ -262,10 +264,10 @@ def _would_be_corners(one: Entry, image: Entry) -> bool:
 
 
 def check_has_masks(path: str, content: Entry) -> None:
-    """Makes sure that annotations have masks, for pipelines that load them.
+    """Check that annotations have masks, for pipelines that load them.
 
     Raises:
-        ValueError: How many have none.
+        ValueError: Annotations have no masks; the message has their number.
     """
     without = [one for one in content['annotations'] if not _has_mask(one.get('segmentation'))]
     if without:
@@ -287,16 +289,16 @@ def _has_mask(segmentation: Any) -> bool:
 
 
 def check_images(path: str, content: Entry, image_folder: str, *, limit: int | None = None) -> None:
-    """Makes sure that the images are there and have the size that the file says.
+    """Check that the images exist and have the size that the file says.
 
     Args:
         path: The annotation file, for the message.
         content: From `read_annotations`.
-        image_folder: Where `file_name` starts.
-        limit: Open only so many, spread evenly; None opens all.
+        image_folder: The folder that `file_name` is relative to.
+        limit: Maximum number of images to open, spread evenly; None opens all.
 
     Raises:
-        ValueError: How many are missing and the first of them, or the first of another size.
+        ValueError: Images are missing or have another size; the message names the first ones.
     """
     images = content['images']
     paths = [os.path.join(image_folder, one['file_name']) for one in images]

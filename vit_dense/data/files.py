@@ -1,4 +1,4 @@
-"""What the checks of data folders share: which files are there, how large a picture is."""
+"""Helpers of the checks of data folders: missing files, sizes of pictures, messages."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# EXIF: how the camera was held. OpenCV and mmcv turn the picture upright.
+# EXIF: the orientation of the camera. OpenCV and mmcv rotate the picture accordingly.
 _ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)
 
 
 def missing_files(paths: Sequence[str]) -> list[int]:
-    """Returns the positions of the paths that do not exist.
+    """Return the indices of the paths that do not exist.
 
-    One listing per folder: asking for 20 000 files one by one takes minutes on a network disk.
+    Lists each folder once: checking 20 000 files one by one takes minutes on a network disk.
     """
     listed: dict[str, set[str]] = {}
     missing = []
@@ -28,16 +28,16 @@ def missing_files(paths: Sequence[str]) -> list[int]:
 
 
 def spread_evenly(count: int, limit: int | None) -> Iterator[int]:
-    """Yields up to `limit` positions out of `count`, first and last included; None yields all."""
+    """Yield up to `limit` indices of `count`, including the first and the last; None yields all."""
     chosen = count if limit is None else min(limit, count)
     for index in np.unique(np.linspace(0, count - 1, chosen).round().astype(int)):
         yield int(index)
 
 
 def picture_size(path: str) -> tuple[int, int] | None:
-    """Width and height of the loaded picture, from the header alone.
+    """Return width and height of the loaded picture, from its header only.
 
-    None where this reader does not know the format.
+    None if Pillow does not know the format.
     """
     try:
         with Image.open(path) as picture:
@@ -51,13 +51,13 @@ def picture_size(path: str) -> tuple[int, int] | None:
 def data_not_found(
     what: str, place: str, layout: Sequence[str], *, link: str, source: str, hints: Sequence[str]
 ) -> str:
-    """Returns the message for data that are not there.
+    """Return the message for missing data.
 
     Args:
         what: What is missing, such as 'the folder data/x does not exist'.
         place: The setting that says where it should be.
-        layout: The files that belong there, a line each.
-        link: The path to make a link at.
+        layout: The expected files, a line each.
+        link: The path for a link to the data.
         source: Where the data set comes from, a sentence; may be empty.
         hints: Further sentences, a line each.
     """

@@ -1,6 +1,6 @@
-"""Is the data folder what the config says? Each mistake ends in one message that says what to do.
+"""Check a data folder against the config; each mistake raises one message that says what to do.
 
-Knows nothing of a framework: paths and numbers in, `ValueError` out.
+Independent of any framework: takes paths and numbers, raises `ValueError`.
 """
 
 import os
@@ -21,7 +21,7 @@ _DEMO_HINT = (
     'The demo needs no download: in a checkout of vit_dense, `make demo` writes data/demo '
     '(`python -m examples.streets --out data/demo` writes it alone) and trains on it.'
 )
-# 8-bit masks end here; it is also what reading with reduce_zero_label turns label 0 into.
+# The maximum of 8-bit masks, and the value that reduce_zero_label writes for label 0.
 _VOID = 255
 _NAMES_SHOWN = 3
 
@@ -31,7 +31,7 @@ class LabelRule:
     """Which values a mask file may hold.
 
     Attributes:
-        num_labels: Number of classes in the files, label 0 excluded where it is "other".
+        num_labels: Number of classes in the files, without label 0 if that is "other".
         ignore_index: Value of pixels that belong to no class, after loading.
         reduce_zero_label: Whether loading turns 0 into "ignore" and k into k - 1.
     """
@@ -41,7 +41,7 @@ class LabelRule:
     reduce_zero_label: bool
 
     def forbidden(self, mask: NDArray[np.generic]) -> list[int]:
-        """Returns the sorted values in `mask` that are neither a class nor void."""
+        """Return the sorted values in `mask` that are neither a class nor void."""
         allowed = set(range(self.num_labels + int(self.reduce_zero_label)))
         allowed |= {_VOID} if self.reduce_zero_label else {self.ignore_index}
         return sorted({int(value) for value in np.unique(mask)} - allowed)
@@ -50,16 +50,17 @@ class LabelRule:
 def check_folders(
     data_root: str | None, folders: Sequence[str], suffixes: Sequence[str], source: str
 ) -> None:
-    """Makes sure that the folders of a data set exist.
+    """Check that the folders of a data set exist.
 
     Args:
         data_root: The folder that the config names, if it names one.
         folders: The folders that must exist.
-        suffixes: File ending that belongs into each of `folders`.
+        suffixes: File ending of each of `folders`.
         source: Where the data set comes from, a sentence; may be empty.
 
     Raises:
-        ValueError: The first missing folder, the expected layout, the source, the demo command.
+        ValueError: A folder is missing; the message has the expected layout, the source, and the
+            command of the demo.
     """
     missing = next((folder for folder in folders if not os.path.isdir(folder)), None)
     if missing is None:
@@ -76,7 +77,7 @@ def check_folders(
 
 
 def _other_task(data_root: str | None) -> list[str]:
-    """Says so where the folder holds boxes instead of masks."""
+    """Return a hint if the folder holds boxes instead of masks."""
     files = sorted(Path(data_root or '.', 'annotations').glob('*.json')) if data_root else []
     if not files:
         return []
@@ -87,10 +88,10 @@ def _other_task(data_root: str | None) -> list[str]:
 
 
 def check_found(image_folder: str, suffix: str, count: int) -> None:
-    """Makes sure that a folder of images is not empty.
+    """Check that a folder of images is not empty.
 
     Raises:
-        ValueError: If `count` is 0, with the file endings that are there instead.
+        ValueError: `count` is 0; the message lists the file endings that were found.
     """
     if count:
         return
@@ -105,13 +106,13 @@ def check_found(image_folder: str, suffix: str, count: int) -> None:
 
 
 def check_pairs(pairs: Sequence[Pair]) -> None:
-    """Makes sure that every image has its mask.
+    """Check that every image has a mask.
 
     Args:
         pairs: Paths of image and mask.
 
     Raises:
-        ValueError: How many masks are missing and the first of them.
+        ValueError: Masks are missing; the message has their number and the first of them.
     """
     missing = [pairs[index] for index in missing_files([mask for _, mask in pairs])]
     if missing:
@@ -124,15 +125,15 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
 
 
 def check_masks(pairs: Sequence[Pair], rule: LabelRule, limit: int | None = None) -> None:
-    """Opens masks and makes sure that they fit their image and the classes.
+    """Open masks and check that they fit their image and the classes.
 
     Args:
         pairs: Paths of image and mask.
         rule: Which values are allowed.
-        limit: Check only so many, spread evenly; None checks all.
+        limit: Maximum number of masks to check, spread evenly; None checks all.
 
     Raises:
-        ValueError: The first mask that does not fit, what is wrong with it, what to do.
+        ValueError: A mask does not fit; the message says why and what to do.
     """
     for index in spread_evenly(len(pairs), limit):
         image, mask = pairs[index]
@@ -141,17 +142,17 @@ def check_masks(pairs: Sequence[Pair], rule: LabelRule, limit: int | None = None
         if size is not None and size != (values.shape[1], values.shape[0]):
             raise ValueError(
                 f'The mask {mask} has {values.shape[1]}x{values.shape[0]} pixels, its image '
-                f'{image} has {size[0]}x{size[1]}. They must agree: write the mask anew.'
+                f'{image} has {size[0]}x{size[1]}. They must agree: replace the mask.'
             )
         if wrong := rule.forbidden(values):
             raise ValueError(describe_wrong_values(mask, wrong, rule))
 
 
 def read_mask(path: str) -> NDArray[np.generic]:
-    """Reads `(H, W)` class indices.
+    """Read `(H, W)` class indices.
 
     Raises:
-        ValueError: If the file is no picture, or has colours instead of one number per pixel.
+        ValueError: The file is not a picture, or has colours instead of one number per pixel.
     """
     try:
         with Image.open(path) as picture:
@@ -163,17 +164,17 @@ def read_mask(path: str) -> NDArray[np.generic]:
             f'The mask {path} has {values.shape[2]} channels. A mask holds one class index per '
             'pixel (8-bit grayscale or palette PNG): convert colours to indices first.'
         )
-    # A picture of mode "1" reads as truth values.
+    # A picture of mode "1" is read as booleans.
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
 def describe_wrong_values(source: str, wrong: Sequence[int], rule: LabelRule) -> str:
-    """Says which values of a mask are wrong and what usually is the reason.
+    """Return a message with the wrong values of a mask and the usual reason.
 
     Args:
         source: The mask's path.
-        wrong: The values that fit no class, sorted, as they stand in the file.
-        rule: What would be allowed.
+        wrong: The values in the file that fit no class, sorted.
+        rule: Which values are allowed.
     """
     shown = ', '.join(str(value) for value in wrong[:8]) + (', ...' if len(wrong) > 8 else '')
     count = rule.num_labels

@@ -1,4 +1,4 @@
-"""Pictures of instances: boxes, masks and labels over an image."""
+"""Draw instances: boxes, masks and labels over an image."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .pictures import Colours, Picture
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Small pictures are enlarged to this height, so that lines and letters do not cover the things.
+# Small pictures are enlarged to this height, so that lines and letters do not cover objects.
 _MIN_HEIGHT = 256
 _TEXT_SCALE = 0.38
 
@@ -24,19 +24,19 @@ def draw_instances(
     masks: NDArray[np.bool_] | None = None,
     opacity: float = 0.6,
 ) -> Picture:
-    """Draws instances, the last ones first, so that the first end on top.
+    """Draw instances, the last ones first, so that the first are on top.
 
     Args:
         image: `(H, W, 3)`, RGB.
         boxes: `(N, 4)` corners `x1, y1, x2, y2` in pixels.
-        labels: Class index of each.
+        labels: Class index of each instance.
         palette: RGB of each class.
-        texts: What to write at each box; none by default.
+        texts: Text to write at each box; none by default.
         masks: `(N, H, W)`, or None for boxes alone.
         opacity: Share of the colour in a mask, 0..1.
 
     Returns:
-        The picture, enlarged by a whole factor where it is lower than 256 pixels.
+        The picture, enlarged by a whole factor if its height is below 256 pixels.
     """
     factor = max(1, -(-_MIN_HEIGHT // image.shape[0]))
     size = (image.shape[1] * factor, image.shape[0] * factor)

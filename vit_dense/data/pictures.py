@@ -1,4 +1,4 @@
-"""Pictures of label maps: coloured overlays, sheets of several pictures, a legend."""
+"""Draw label maps: coloured overlays, sheets of several pictures, a legend."""
 
 from collections.abc import Sequence
 
@@ -15,32 +15,34 @@ _WHITE = 255
 
 def overlay(
     image: Picture,
-    labels: NDArray[np.integer],
+    labels: NDArray[np.number],
     palette: Colours,
     *,
     opacity: float = 0.6,
 ) -> Picture:
-    """Lays class colours over an image.
+    """Blend class colours with an image.
 
     Args:
         image: `(H, W, 3)`, RGB.
-        labels: `(h, w)` class indices; enlarged to the image where the sizes differ. Values
-            without a colour (void) leave the image visible.
+        labels: `(h, w)` class indices, of any numeric type; resized to the image if the sizes
+            differ. Values without a colour (void) leave the image visible.
         palette: RGB of each class.
         opacity: Share of the colour, 0..1.
     """
-    if labels.shape != image.shape[:2]:
+    # mmseg predicts one channel as floating-point 0 and 1.
+    indices: NDArray[np.int32] = labels.astype(np.int32)
+    if indices.shape != image.shape[:2]:
         size = (image.shape[1], image.shape[0])
-        resized = cv2.resize(labels.astype(np.int16), size, interpolation=cv2.INTER_NEAREST)
-        labels = resized.astype(np.int16)
-    known = (labels >= 0) & (labels < len(palette))
-    colours = np.asarray(palette, np.float32)[np.where(known, labels, 0)]
+        resized = cv2.resize(indices, size, interpolation=cv2.INTER_NEAREST)
+        indices = resized.astype(np.int32)
+    known = (indices >= 0) & (indices < len(palette))
+    colours = np.asarray(palette, np.float32)[np.where(known, indices, 0)]
     mixed = (1 - opacity) * image + opacity * colours
     return np.where(known[..., None], np.round(mixed), image).astype(np.uint8)
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """Puts `(H, W, 3)` pictures of equal height in a row, with a white gap between them."""
+    """Return `(H, W, 3)` pictures of equal height in a row, with a white gap between them."""
     gap = np.full((pictures[0].shape[0], _GAP, 3), _WHITE, np.uint8)
     parts: list[Picture] = []
     for picture in pictures:
@@ -49,7 +51,7 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
 
 
 def sheet(rows: Sequence[Picture], columns: int = 2) -> Picture:
-    """Puts pictures of any size on one sheet, `columns` beside each other."""
+    """Return one picture with pictures of any size in rows of `columns`."""
     height = max(row.shape[0] for row in rows) + _GAP
     width = max(row.shape[1] for row in rows) + _GAP
     lines = -(-len(rows) // columns)
@@ -63,7 +65,7 @@ def sheet(rows: Sequence[Picture], columns: int = 2) -> Picture:
 
 
 def legend(classes: Sequence[str], palette: Colours, width: int) -> Picture:
-    """Returns a strip `width` pixels wide that names the colours."""
+    """Return a strip `width` pixels wide with the name of each colour."""
     font, scale, line = cv2.FONT_HERSHEY_SIMPLEX, 0.45, 22
     places: list[tuple[int, int]] = []
     left, row = _GAP, 0

@@ -1,17 +1,18 @@
-"""Detection and instance segmentation with mmdet: what configs name in `custom_imports`.
+"""Detection and instance segmentation with mmdet; configs name this package in `custom_imports`.
 
     custom_imports = dict(imports=['vit_dense.detection'], allow_failed_imports=False)
 
-Importing it registers our data sets, hooks, necks and `BoxTTAModel`. Nothing else in the package
-imports mmdet; that it can be imported without compiled mmcv operators is the work of
-`vit_dense.compat`, which runs when the parent package is imported, hence before the lines below.
+Importing it registers the data sets, hooks, necks and `BoxTTAModel`. No other package of vit_dense
+imports mmdet. `vit_dense.compat`, which runs when the parent package is imported, makes mmdet
+importable without compiled mmcv operators.
 """
 
 from ..compat.openmmlab import require
 
 require('mmdet')
 
-from ..engine.normalization_check import NormalizationCheckHook  # noqa: E402
+from ..engine import NormalizationCheckHook  # noqa: E402
+from . import metric_figures as _metric_figures  # noqa: E402, F401
 from .check_hook import DetCheckHook  # noqa: E402
 from .dataset import CheckedCocoDataset  # noqa: E402
 from .necks import LastLevelMaxPool, SelectMaps  # noqa: E402

@@ -1,7 +1,7 @@
-"""Do detector, data and metric agree? Asked once, before the first iteration.
+"""Check that detector, data and metric agree, before the first iteration.
 
-Without it the answers come late and from deep inside, or never: a shape error of a convolution, a
-device-side assertion, or a metric over another file's images.
+Otherwise errors appear late and deep inside a library, or never: a shape error of a convolution, a
+device-side assertion, or a metric over the images of another file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,14 @@ from mmdet.evaluation import CocoMetric
 from mmdet.models import RPNHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmengine.hooks import Hook
+from mmengine.evaluator import BaseMetric
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..engine.wrappers import check_task, iter_datasets, unwrap
+from ..engine.check_hook import CheckHook, check_task
+from ..engine.wrappers import iter_datasets, unwrap
 from ..weights.match import shorten
 from .roi_extractor import SingleRoIExtractorFP32
 from .rpn_head import RPNHeadFP32
@@ -32,12 +33,18 @@ _ADVICE = (
 
 
 @HOOKS.register_module()
-class DetCheckHook(Hook):
-    """Checks channels, number of classes and the metric's file before train, val and test."""
+class DetCheckHook(CheckHook):
+    """Check channels, number of classes and the metric's file before train, val and test."""
 
-    def before_run(self, runner: Runner) -> None:
-        """Compares the backbone's `out_channels` with what the neck expects."""
-        model = unwrap(runner.model)
+    def before_train(self, runner: Runner) -> None:
+        """Check the training data, and warn of positions that the precision would round."""
+        if getattr(runner.optim_wrapper, 'cast_dtype', None) == torch.bfloat16:
+            for message in rounded_positions(unwrap(runner.model)):
+                runner.logger.warning(message)
+        super().before_train(runner)
+
+    def check_model(self, model: nn.Module) -> None:
+        """Compare the backbone's `out_channels` with what the neck expects."""
         channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
         wanted = neck_channels(getattr(model, 'neck', None))
         if channels is not None and wanted is not None and list(channels) != wanted:
@@ -46,38 +53,18 @@ class DetCheckHook(Hook):
                 f'{list(channels)}. Set neck.in_channels={list(channels)}.'
             )
 
-    def before_train(self, runner: Runner) -> None:
-        """Compares the heads with the training data, and with what validation will use."""
-        if getattr(runner.optim_wrapper, 'cast_dtype', None) == torch.bfloat16:
-            for message in rounded_positions(unwrap(runner.model)):
-                runner.logger.warning(message)
-        check_classes(runner, runner.train_dataloader.dataset, 'training')
-        if runner.val_loop is not None:
-            self._check_evaluation(
-                runner, runner.val_dataloader, runner.val_evaluator, 'validation'
-            )
+    def check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
+        """Compare the heads with the data set."""
+        check_classes(runner, dataset, split)
 
-    def before_val(self, runner: Runner) -> None:
-        """Compares the heads with the validation data, where nothing is trained."""
-        if runner.iter == 0:
-            self._check_evaluation(
-                runner, runner.val_dataloader, runner.val_evaluator, 'validation'
-            )
-
-    def before_test(self, runner: Runner) -> None:
-        """Compares the heads with the test data."""
-        self._check_evaluation(runner, runner.test_dataloader, runner.test_evaluator, 'test')
-
-    def _check_evaluation(self, runner: Runner, loader: Any, evaluator: Any, split: str) -> None:
-        check_classes(runner, loader.dataset, split)
-        for metric in evaluator.metrics:
-            if isinstance(metric, CocoMetric) and metric._coco_api is not None:
-                for part in iter_datasets(loader.dataset):
-                    check_metric(metric, part, split)
+    def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
+        """Compare the annotation file of a COCO metric with that of the data set."""
+        if isinstance(metric, CocoMetric) and metric._coco_api is not None:
+            check_metric(metric, dataset, split)
 
 
 def neck_channels(neck: nn.Module | None) -> list[int] | None:
-    """Returns the channels that the first neck expects of each map; None where it does not say."""
+    """Return the channels that the first neck expects of each map, or None if it does not say."""
     if isinstance(neck, nn.Sequential):
         neck = neck[0] if len(neck) else None
     channels = getattr(neck, 'in_channels', None)
@@ -88,12 +75,12 @@ def neck_channels(neck: nn.Module | None) -> list[int] | None:
 
 
 def iter_heads(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """Yields config name and number of classes of each part that tells classes apart."""
+    """Yield config name and number of classes of each part that predicts classes."""
     for name, module in model.named_modules():
         count = getattr(module, 'num_classes', None)
         parts = name.split('.')
-        # timm's classifier is cut off, proposals know one class whatever the data, and what HTC
-        # adds for stuff has classes of its own.
+        # timm's classifier is removed, proposals have one class for any data, and HTC's semantic
+        # head has classes of its own.
         if parts[0] in ('backbone', 'rpn_head') or 'semantic_head' in parts:
             continue
         if isinstance(count, int) and count > 0 and not isinstance(module, RPNHead):
@@ -101,7 +88,7 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, int]]:
 
 
 def rounded_positions(model: nn.Module) -> Iterator[str]:
-    """Yields a warning for each part that would round positions to bfloat16's 8 binary digits."""
+    """Yield a warning for each part that would round positions to the 8 bits of bfloat16."""
     modules = list(model.modules())
     if any(isinstance(one, MultiScaleDeformableAttention) for one in modules):
         yield (
@@ -125,7 +112,7 @@ def rounded_positions(model: nn.Module) -> Iterator[str]:
 
 
 def check_classes(runner: Runner, dataset: Dataset, split: str) -> None:
-    """Raises `ValueError` where heads and a data set differ in the number of classes."""
+    """Raise `ValueError` if heads and a data set differ in the number of classes."""
     for part in iter_datasets(dataset):
         check_task(part, split, wanted='a detector', other='mmseg', advice=_ADVICE)
         names = part.metainfo.get('classes') if isinstance(part, BaseDetDataset) else None
@@ -140,7 +127,7 @@ def check_classes(runner: Runner, dataset: Dataset, split: str) -> None:
 
 
 def check_metric(metric: CocoMetric, dataset: Any, split: str) -> None:
-    """Raises `ValueError` where the metric's annotation file is not the data set's."""
+    """Raise `ValueError` if the metric's annotation file is not that of the data set."""
     coco = metric._coco_api
     if not coco.anns and not metric.format_only:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""COCO-format data sets that are checked before anything is trained on them.
+"""COCO-format data sets that check their files before training.
 
-As in segmentation, the checks sit in the data set itself: whoever builds it meets the same
-message. When it is built: the annotation file's structure, its categories against the classes, its
-boxes, and the images (all listed, some opened). Whether model, data and metric agree is the
-business of `DetCheckHook`.
+As in segmentation, the checks are part of the data set: every tool shows the same messages. When
+the data set is built, it checks the structure of the annotation file, its categories against the
+classes, its boxes, and the images (all listed, some opened). `DetCheckHook` checks that model, data
+and metric agree.
 """
 
 import os
@@ -33,22 +33,22 @@ _OTHER_CATEGORIES = ('error', 'ignore')
 
 @DATASETS.register_module()
 class CheckedCocoDataset(CocoDataset):
-    """Boxes, and masks where there are some, in COCO's format; classes from `metainfo`.
+    """Boxes and optional masks in COCO's format; classes from `metainfo`.
 
-    Takes all arguments of mmdet's `CocoDataset`. Where `backend_args` names remote storage, images
-    are not looked for. `metainfo.classes` names the file's categories, in the file's order; without
-    it the classes are COCO's own 80.
+    Accepts all arguments of mmdet's `CocoDataset`. If `backend_args` names remote storage, images
+    are not checked. `metainfo.classes` names the file's categories, in the file's order; without it
+    the classes are the 80 of COCO.
 
     Args:
         bad_boxes: What to do about boxes without area or outside their image: 'error', or 'skip'
-            to warn and leave out, as mmdet does silently, those that have no area inside it.
+            to warn and leave out those that have no area inside it, as mmdet does silently.
         other_categories: What to do about annotations of categories that `classes` does not name:
-            'error', or 'ignore'.
+            'error' or 'ignore'.
         scan_images: How many images to open when the data set is built; None opens all.
         options: Arguments of `CocoDataset`.
 
     Raises:
-        ValueError: What is missing or wrong, where, and what to do.
+        ValueError: Files are missing or wrong; the message names them and says what to do.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ class CheckedCocoDataset(CocoDataset):
             )
         super().__init__(**options)
 
-    def COCOAPI(self, path: str) -> COCO:  # noqa: N802 - mmdet's name of what reads the file
-        """Reads and checks the annotation file, once for both."""
+    def COCOAPI(self, path: str) -> COCO:  # noqa: N802 - mmdet's name of the reader
+        """Read and check the annotation file."""
         content = read_annotations(
             path,
             image_folder=self.data_prefix.get('img', ''),
@@ -89,7 +89,7 @@ class CheckedCocoDataset(CocoDataset):
         return coco
 
     def filter_data(self) -> list[dict]:
-        """As mmdet, but says so where nothing is left."""
+        """Filter as mmdet does; raise `ValueError` if no image is left."""
         kept = super().filter_data()
         if self.data_list and not kept:
             least = (self.filter_cfg or {}).get('min_size', 0)

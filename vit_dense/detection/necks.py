@@ -1,8 +1,7 @@
-"""Small necks: one map more, or fewer maps, than a backbone gives.
+"""Small necks: one map more, or fewer maps, than the backbone returns.
 
-Source of LastLevelMaxPool: ViTDet (Li et al. 2022), section 3: the simple feature pyramid replaces
-the FPN, and the region proposals see a fifth map at stride 64, which is every second cell of the
-last one.
+Source of LastLevelMaxPool: ViTDet (Li et al. 2022), section 3. The simple feature pyramid replaces
+the FPN, and the region proposals use a fifth map at stride 64: every second cell of the last map.
 """
 
 from collections.abc import Sequence
@@ -15,16 +14,16 @@ from torch.nn import functional as F
 
 @MODELS.register_module()
 class LastLevelMaxPool(BaseModule):
-    """Hands the maps on and appends the last one at half its size; no parameters."""
+    """Append the last map at half its size; no parameters."""
 
     def __init__(self, in_channels: Sequence[int], *, init_cfg: dict | None = None) -> None:
         """
         Args:
-            in_channels: channels of each map, all the same, as the heads share their weights.
-            init_cfg: mmengine's.
+            in_channels: Channels of each map, all equal because the heads share their weights.
+            init_cfg: Initialization of mmengine.
 
         Raises:
-            ValueError: no maps, or channels that differ.
+            ValueError: There are no maps, or their channels differ.
         """
         super().__init__(init_cfg)
         if len(set(in_channels)) != 1:
@@ -37,13 +36,13 @@ class LastLevelMaxPool(BaseModule):
         self.out_channels = in_channels[0]
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """n maps (B, C, h, w) -> the same and one of (B, C, ceil(h / 2), ceil(w / 2))."""
+        """Return the maps `(B, C, h, w)` and one of `(B, C, ceil(h / 2), ceil(w / 2))`."""
         return (*maps, F.max_pool2d(maps[-1], kernel_size=1, stride=2))
 
 
 @MODELS.register_module()
 class SelectMaps(BaseModule):
-    """Hands some of the maps on, for necks that use all they get, such as ChannelMapper.
+    """Select some of the maps, for necks that use all their inputs, such as ChannelMapper.
 
     neck=[
         dict(type='SelectMaps', in_channels=[768] * 4, indices=[1, 2, 3]),
@@ -56,12 +55,12 @@ class SelectMaps(BaseModule):
     ) -> None:
         """
         Args:
-            in_channels: channels of each map that the backbone gives.
-            indices: which maps to hand on, in this order; 0 is the largest.
-            init_cfg: mmengine's.
+            in_channels: Channels of each map that the backbone returns.
+            indices: Numbers of the maps to return, in this order; 0 is the largest map.
+            init_cfg: Initialization of mmengine.
 
         Raises:
-            ValueError: no indices, or one without a map.
+            ValueError: There are no indices, or an index has no map.
         """
         super().__init__(init_cfg)
         allowed = range(len(in_channels))
@@ -74,5 +73,5 @@ class SelectMaps(BaseModule):
         self.indices = tuple(indices)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """n maps -> those at `indices`."""
+        """Return the maps at `indices`."""
         return tuple(maps[index] for index in self.indices)

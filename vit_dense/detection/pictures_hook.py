@@ -1,4 +1,4 @@
-"""Saves what the detector sees: truth and prediction side by side."""
+"""Save pictures of detection: truth and prediction side by side."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,17 +9,20 @@ from mmengine.registry import HOOKS
 
 from ..data.instance_pictures import draw_instances
 from ..data.pictures import Colours, Picture, side_by_side
-from ..engine.pictures_hook import PicturesHook, read_picture
+from ..engine.pictures_hook import PicturesHook
 
 
 @HOOKS.register_module()
 class DetPicturesHook(PicturesHook):
-    """Draws boxes and masks at validation and test.
+    """Draw boxes and masks at validation and test.
 
     Args:
-        score: Predictions below it are not drawn, 0..1.
+        score: Minimum score of predictions to draw, in [0, 1).
         opacity: Share of the class colours in masks, 0..1.
         options: Further arguments of `PicturesHook`: count, folder, sheet_size.
+
+    Raises:
+        ValueError: `score` is out of its range.
     """
 
     CONTENT: ClassVar[str] = 'truth, prediction'
@@ -28,15 +31,14 @@ class DetPicturesHook(PicturesHook):
         super().__init__(opacity=opacity, **options)
         if not 0 <= score < 1:
             raise ValueError(
-                f'DetPicturesHook got score={score}: give the least score to draw, in [0, 1).'
+                f'DetPicturesHook got score={score}: give the minimum score to draw, in [0, 1).'
             )
         self.score = score
 
     def draw_sample(
-        self, sample: DetDataSample, classes: Sequence[str], palette: Colours
+        self, image: Picture, sample: DetDataSample, classes: Sequence[str], palette: Colours
     ) -> Picture:
-        """Returns truth (where there is one) and prediction side by side, RGB."""
-        image = read_picture(sample.img_path)
+        """Return truth (if there is one) and prediction side by side, RGB."""
         pictures = []
         if 'gt_instances' in sample:
             pictures.append(self._instances(image, sample.gt_instances, palette, ()))

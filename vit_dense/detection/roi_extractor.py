@@ -1,8 +1,8 @@
-"""SingleRoIExtractorFP32: regions keep their place under mixed precision.
+"""SingleRoIExtractorFP32: exact regions under mixed precision.
 
 mmdet's extractor converts regions to the type of the maps. A coordinate of 1000 px has steps of
-4 px in bfloat16 and of 0.5 px in float16, so that features are taken beside the thing. Here maps
-are converted instead, for the sampling alone: RoIAlign runs in float32 under autocast anyway.
+4 px in bfloat16 and of 0.5 px in float16, so that features are sampled beside the object. Here the
+maps are converted instead: RoIAlign runs in float32 under autocast in any case.
 """
 
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
@@ -14,7 +14,7 @@ __all__ = ['SingleRoIExtractorFP32']
 
 @MODELS.register_module()
 class SingleRoIExtractorFP32(SingleRoIExtractor):
-    """mmdet's `SingleRoIExtractor`, in float32; the same arguments, the same result there."""
+    """mmdet's `SingleRoIExtractor` in float32; same arguments, same result in float32."""
 
     def forward(
         self,
@@ -22,6 +22,6 @@ class SingleRoIExtractorFP32(SingleRoIExtractor):
         rois: Tensor,
         roi_scale_factor: float | None = None,
     ) -> Tensor:
-        """Maps (B, C, h, w) and (K, 5) regions in pixels -> (K, C, out, out), float32."""
+        """Sample regions `(K, 5)`, in pixels, from maps `(B, C, h, w)`: `(K, C, out, out)`."""
         maps = tuple(one.float() for one in feats)
         return super().forward(maps, rois.float(), roi_scale_factor)

@@ -1,7 +1,7 @@
-"""RPNHeadFP32: proposals keep their place under mixed precision.
+"""RPNHeadFP32: exact proposals under mixed precision.
 
-mmdet makes the anchors of proposals in the type of the scores. In bfloat16 those of an image of
-1344x1024 px are up to 7 px off, and many fall together.
+mmdet creates the anchors of proposals in the type of the scores. In bfloat16 those of an image of
+1344x1024 px are up to 7 px off, and many coincide.
 """
 
 from typing import Any
@@ -14,12 +14,19 @@ from torch import Tensor
 
 @MODELS.register_module()
 class RPNHeadFP32(RPNHead):
-    """mmdet's `RPNHead` with proposals in float32; the same arguments, the same result there."""
+    """mmdet's `RPNHead` with proposals in float32; same arguments, same result in float32."""
 
     def predict_by_feat(
         self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs: Any
     ) -> InstanceList:
-        """Scores (B, A, h, w) and deltas (B, 4 A, h, w) per level -> proposals of each image."""
+        """Return the proposals of each image.
+
+        Args:
+            cls_scores: `(B, A, h, w)` of each level.
+            bbox_preds: `(B, 4 * A, h, w)` of each level.
+            args: As for mmdet.
+            kwargs: As for mmdet.
+        """
         scores = [one.float() for one in cls_scores]
         deltas = [one.float() for one in bbox_preds]
         return super().predict_by_feat(scores, deltas, *args, **kwargs)

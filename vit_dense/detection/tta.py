@@ -1,4 +1,4 @@
-"""Test-time augmentation of detectors, those with masks included."""
+"""Test-time augmentation of detectors, including those with masks."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from mmengine.registry import MODELS
 
 @MODELS.register_module()
 class BoxTTAModel(DetTTAModel):
-    """Merges the boxes that a detector finds in flipped and resized views of an image.
+    """Merge the boxes that a detector finds in flipped and resized views of an image.
 
-    mmdet's `DetTTAModel` does so, too, but stops at a detector that predicts masks. Here the masks
-    of the single views are dropped, as nothing merges them: what is left has boxes only, and
-    metrics must ask for no more (`tools/test.py --tta` sees to it).
+    mmdet's `DetTTAModel` does the same, but fails for a detector that predicts masks. This model
+    drops the masks of the views, which nothing merges, so that metrics can only measure boxes;
+    `tools/test.py --tta` removes masks from the metrics of a config.
     """
 
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[DetDataSample]]
     ) -> list[DetDataSample]:
-        """Returns one prediction per image; the outer list is over images, the inner over views."""
+        """Return one prediction per image; the outer list is over images, the inner over views."""
         for views in data_samples_list:
             for view in views:
                 view.pred_instances.pop('masks', None)

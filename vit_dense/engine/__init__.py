@@ -1,7 +1,13 @@
-"""Training machinery: layer-wise learning rates, and hooks that check before they train."""
+"""Training machinery: layer-wise learning rates, and hooks that check before training starts."""
 
 from .checkpoint_check import CheckpointCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .normalization_check import NormalizationCheckHook
+from .save_best import SaveBestCheckHook
 
-__all__ = ['CheckpointCheckHook', 'LayerDecayOptimWrapperConstructor', 'NormalizationCheckHook']
+__all__ = [
+    'CheckpointCheckHook',
+    'LayerDecayOptimWrapperConstructor',
+    'NormalizationCheckHook',
+    'SaveBestCheckHook',
+]

@@ -1,8 +1,8 @@
 """Layer-wise learning-rate decay for any timm ViT inside any model.
 
-A pretrained ViT is fine-tuned with smaller steps the closer a layer is to the input (BEiT,
-appendix; ELECTRA). mmseg's constructor knows three networks by class name; this one asks the
-backbone for its layers (`LayeredModule`), and `TimmViT` asks timm's `group_matcher`.
+In fine-tuning, the learning rate of a layer of a pretrained ViT is smaller the closer it is to the
+input (BEiT, appendix; ELECTRA). mmseg's constructor supports three networks by class name; this one
+gets the layers from the backbone (`LayeredModule`), and `TimmViT` from timm's `group_matcher`.
 """
 
 import logging
@@ -27,11 +27,11 @@ _OPTIONS = (
 )
 _HINTS = {
     'decay_rate': 'mmseg calls it decay_rate, here it is layer_decay_rate',
-    'num_layers': 'the layers are counted here, leave num_layers out',
-    'decay_type': 'there is one type here, leave decay_type out',
+    'num_layers': 'layers are counted here, leave num_layers out',
+    'decay_type': 'there is only one type, leave decay_type out',
 }
-# Embeddings are no weights: pulling them to zero moves every token alike. timm's own
-# `no_weight_decay()` is added to these.
+# Embeddings are exempt from weight decay, which would shift all tokens alike, and so are parameters
+# that timm's `no_weight_decay()` names.
 _EMBEDDINGS = re.compile(
     r'(?:^|[._])(?:pos_embed|cls_token|reg_token|dist_token|mask_token|level_embed'
     r'|relative_position_bias_table|rel_pos_[hw])$'
@@ -42,16 +42,16 @@ _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase
 
 @runtime_checkable
 class LayeredModule(Protocol):
-    """A backbone that knows its layers."""
+    """A backbone that assigns its parameters to layers."""
 
     def layer_groups(self) -> dict[str, int]:
-        """Parameter name, relative to the module -> layer: 0 embeddings, i + 1 block i."""
+        """Map each parameter name to its layer: 0 for embeddings, i + 1 for block i."""
         ...
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a parameter stands: label for the table, and layers between it and full rate."""
+    """The layer of a parameter: label for the table, and distance to the layers at full rate."""
 
     label: str
     distance: int
@@ -59,22 +59,22 @@ class _Place:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Build an optimizer whose rate shrinks towards the ViT's input.
+    """Build an optimizer whose learning rate decreases towards the ViT's input.
 
     With `depth` blocks there are `depth + 2` layers: embeddings are layer 0, block i is layer
-    i + 1, and everything else (final norm, adapter, heads) is layer `depth + 1` and learns at full
-    rate: `lr = base_lr * layer_decay_rate ** (depth + 1 - layer)`. The published ViT-Adapter
-    recipes count so.
+    i + 1, and everything else (final norm, adapter, heads) is layer `depth + 1`, at full rate:
+    `lr = base_lr * layer_decay_rate ** (depth + 1 - layer)`, as in the published ViT-Adapter
+    recipes.
 
-    Without weight decay are: biases, parameters of norm layers, other one-dimensional parameters
+    Exempt from weight decay are biases, parameters of norm layers, other one-dimensional ones
     (LayerScale, an injector's gamma), position embeddings, class / register / distillation / mask
     tokens, level embeddings, relative position tables, and what a module's `no_weight_decay()`
     names (timm's convention).
 
     Frozen parameters are left out and shared ones appear once. Each group records its factor as
-    `lr_scale`; its `lr` already contains it, so mmengine's schedulers need not know. Parameters
-    of equal factor and decay share a group; the full-rate group is first, hence the one that
-    mmengine logs as `lr`.
+    `lr_scale`; its `lr` already includes it, so mmengine's schedulers need no change. Parameters
+    of equal factor and decay share a group; the full-rate group is first, so that mmengine logs it
+    as `lr`.
 
         optim_wrapper = dict(
             type='OptimWrapper',
@@ -92,8 +92,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             given, replaces the rules above.
 
     Raises:
-        ValueError: On an unknown or invalid option, a missing `lr` or `weight_decay`, a model
-            without a ViT, or a ViT parameter that belongs to no layer.
+        ValueError: An option is unknown or invalid, `lr` or `weight_decay` is missing, the model
+            has no ViT, or a parameter of the ViT belongs to no layer.
     """
 
     def _validate_cfg(self) -> None:
@@ -153,12 +153,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self._warn_of_unused(used_keys)
 
     def _custom_key(self, name: str) -> str | None:
-        """The longest custom key that is part of the name; ties go by the alphabet."""
+        """Return the longest custom key that is part of the name, or None."""
         matching = [key for key in self.paramwise_cfg.get('custom_keys', {}) if key in name]
         return min(matching, key=lambda key: (-len(key), key), default=None)
 
     def _factors(self, place: _Place, kind: str, key: str | None) -> tuple[float, float]:
-        """Factor on the base rate, and weight decay (absolute)."""
+        """Return the factor on the base rate, and the weight decay."""
         custom = self.paramwise_cfg['custom_keys'][key] if key else {}
         scale = self.paramwise_cfg['layer_decay_rate'] ** place.distance * custom.get('lr_mult', 1)
         if 'decay_mult' in custom:
@@ -184,7 +184,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             'embeddings)',
             f'{head} {"parameters":>11}',
         ]
-        # From the input upwards; the sort is stable, so equal rates keep the model's order.
+        # From the input to the output; equal rates keep the model's order.
         for (label, scale), members in sorted(rows.items(), key=lambda row: row[0][1]):
             decays = ' / '.join(f'{wd:g}' for wd in sorted({wd for _, wd in members}, reverse=True))
             count = sum(parameter.numel() for parameter, _ in members)
@@ -198,19 +198,19 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         unused = sorted(set(self.paramwise_cfg.get('custom_keys', {})) - used)
         if unused:
             print_log(
-                f'paramwise_cfg.custom_keys {unused} decide over no parameter of the model',
+                f'paramwise_cfg.custom_keys {unused} match no parameter of the model',
                 logger='current',
                 level=logging.WARNING,
             )
 
 
 def _without_wrappers(name: str) -> str:
-    """Parameter names as the config's author sees them, without DDP's `module.`."""
+    """Return the parameter name of the plain model, without DDP's `module.`."""
     return '.'.join(part for part in name.split('.') if part != 'module')
 
 
 def _find_places(model: nn.Module) -> dict[int, _Place]:
-    """Layers of every ViT in the model, by identity of the parameter."""
+    """Return the layer of each parameter of every ViT in the model, by its `id`."""
     found = list(_layered(model))
     if not found:
         raise ValueError(
@@ -240,7 +240,7 @@ def _find_places(model: nn.Module) -> dict[int, _Place]:
 
 
 def _layered(model: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, int]]]:
-    """Outermost modules that know their layers, with these."""
+    """Yield path, module and layers of the outermost modules that assign layers."""
     inside: tuple[str, ...] = ()
     for path, module in model.named_modules():
         groups = module.layer_groups() if isinstance(module, LayeredModule) else None
@@ -250,7 +250,7 @@ def _layered(model: nn.Module) -> Iterator[tuple[str, nn.Module, dict[str, int]]
 
 
 def _depth(vit: nn.Module, groups: dict[str, int]) -> int:
-    """Number of blocks: stated, or by their names, since a final norm above may be missing."""
+    """Return the number of blocks: `vit.depth`, or from the names of its parameters."""
     stated = getattr(vit, 'depth', None)
     if isinstance(stated, int):
         return stated
@@ -265,13 +265,16 @@ def _label(layer: int, top: int) -> str:
 
 
 def _part_label(name: str, holders: set[str]) -> str:
-    """The model's part that a parameter outside every ViT belongs to."""
+    """Return the part of the model that a parameter outside every ViT belongs to."""
     part = name.split('.')[0]
     return f'{part} around the ViT' if part in holders else part
 
 
 def _decay_kinds(model: nn.Module) -> Iterator[tuple[int, str]]:
-    """Identity of each parameter -> 'weight', 'bias', 'norm', 'flat' or 'embedding'."""
+    """Yield the `id` of each parameter and its kind.
+
+    Kinds are 'weight', 'bias', 'norm', 'flat' (one-dimensional) and 'embedding'.
+    """
     exempt: set[int] = set()
     for module in model.modules():
         names = getattr(module, 'no_weight_decay', None)

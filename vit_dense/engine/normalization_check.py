@@ -1,7 +1,7 @@
-"""Warns when images are normalised otherwise than the pretrained weights expect.
+"""Warn if images are normalised differently from what the pretrained weights expect.
 
-timm's weights were trained with three different conventions (0.5, ImageNet's, CLIP's), and a config
-copied from another backbone keeps that one's numbers. Nothing fails then; the results are worse.
+timm's weights were trained with three conventions (0.5, ImageNet's, CLIP's), and a config copied
+from another backbone keeps that backbone's values. Training still runs; the results are worse.
 """
 
 import logging
@@ -16,31 +16,48 @@ from torch import nn
 
 from .wrappers import unwrap
 
-# mm configs count in grey levels, timm in shares of the full range.
+# OpenMMLab configs use grey levels of 0..255, timm uses 0..1.
 _FULL_SCALE = 255.0
-# Published configs round to 123.675; a convention that differs, differs by more than 1.
+# Published configs round to 123.675; two different conventions differ by more than 1.
 _TOLERANCE = 0.5
 
 
 @HOOKS.register_module()
 class NormalizationCheckHook(Hook):
-    """Compares `model.data_preprocessor` with the `mean` and `std` of the backbone's ViT."""
+    """Compare `model.data_preprocessor` with the `mean` and `std` of the backbone's ViT."""
 
     def before_run(self, runner: Runner) -> None:
-        """Warns once, before the first iteration, naming both conventions."""
+        """Warn once if they differ, before the first iteration.
+
+        Raises:
+            ValueError: A value of `std` is not positive.
+        """
+        check_std(runner.model)
         message = describe_mismatch(runner.model)
         if message is not None:
             print_log(message, logger='current', level=logging.WARNING)
 
 
+def check_std(model: nn.Module) -> None:
+    """Raise `ValueError` if `data_preprocessor.std` has a value by which nothing can be divided."""
+    preprocessor = getattr(unwrap(model), 'data_preprocessor', None)
+    std = _read(preprocessor, 'std', scale=1.0)
+    if std is not None and not all(value > 0 for value in std):
+        raise ValueError(
+            f'model.data_preprocessor.std={std}: images are divided by it, so every value must be '
+            'positive. Set std=[1.0, 1.0, 1.0] to leave the range as it is, or the values of the '
+            "backbone's weights, such as std=[58.395, 57.12, 57.375]."
+        )
+
+
 def describe_mismatch(model: nn.Module) -> str | None:
-    """Says how the normalisation of `model` and of its backbone's weights differ.
+    """Describe how the normalisation of `model` and of its backbone's weights differ.
 
     Args:
-        model: A detector or segmentor, perhaps inside wrappers with the attribute `module`.
+        model: A detector or segmentor, possibly inside wrappers with the attribute `module`.
 
     Returns:
-        A warning with both conventions, or None where they agree or the backbone names none.
+        A warning with both conventions, or None if they agree or the backbone has none.
     """
     model = unwrap(model)
     backbone = getattr(model, 'backbone', None)
@@ -51,8 +68,10 @@ def describe_mismatch(model: nn.Module) -> str | None:
     name = getattr(vit, 'model_name', type(vit).__name__)
     if preprocessor is None or None in expected:
         return None
+    if getattr(vit, 'in_chans', 3) != len(expected[0] or ()):
+        return None  # the weights' values are of three channels, the images have others
     if _agree(given, expected):
-        if getattr(preprocessor, 'channel_conversion', True):
+        if reverses_channels(model):
             return None
         return (
             f'model.data_preprocessor leaves channels in the order they are loaded in, which is '
@@ -62,12 +81,26 @@ def describe_mismatch(model: nn.Module) -> str | None:
     return (
         f'model.data_preprocessor normalises with {_show(given)}, but the weights of {name} were '
         f'trained with {_show(expected)}. Set the latter in data_preprocessor, unless the '
-        'difference is meant.'
+        'difference is intended.'
     )
 
 
+def reverses_channels(model: nn.Module | None) -> bool:
+    """Return whether the model reverses the three channels of an image, e.g. from BGR to RGB.
+
+    Args:
+        model: Without wrappers. A model without a preprocessor counts as one that does.
+    """
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    # mmseg's name, then that of mmengine and mmdet.
+    for name in ('channel_conversion', '_channel_conversion'):
+        if hasattr(preprocessor, name):
+            return bool(getattr(preprocessor, name))
+    return True
+
+
 def _read(owner: object, name: str, scale: float) -> list[float] | None:
-    """Returns a per-channel attribute in grey levels, or None where `owner` has none."""
+    """Return a per-channel attribute in grey levels, or None if `owner` has none."""
     values = getattr(owner, name, None)
     if values is None:
         return None

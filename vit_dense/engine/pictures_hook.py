@@ -1,35 +1,44 @@
-"""Saves what the model sees at validation and test; a task says how one sample is drawn."""
+"""Save pictures of predictions at validation and test; a task draws one sample.
 
-from collections.abc import Sequence
+Pictures are an aid: whatever goes wrong while one is drawn or written ends in one warning, and
+training goes on.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
-from mmengine.dataset import BaseDataset
-from mmengine.dist import is_main_process
-from mmengine.fileio import get as read_bytes
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ..data.pictures import Colours, Picture, legend, sheet
-
-_COLOUR_STEPS = 6
+from .class_colours import class_colours
+from .model_input import input_picture
+from .normalization_check import reverses_channels
+from .wrappers import iter_datasets, unwrap
 
 
 class PicturesHook(Hook):
-    """Writes pictures below the work directory.
+    """Write pictures below the work directory.
 
         work_dir/pictures/val/NAME.png        the parts of `CONTENT`, of the last validation
         work_dir/pictures/val_iter_300.png    all of them on one sheet with a legend
         work_dir/pictures/test/, test.png     the same for the test
 
     Args:
-        count: How many images, spread evenly over the data set; None takes every image.
+        count: Number of images, spread evenly over the data set; None draws every image. Under
+            several processes the main one draws those of its share; with None, all draw theirs.
         folder: Where to write instead of `work_dir/pictures`.
         opacity: Share of the class colours over the image, 0..1.
-        sheet_size: At most so many images on the sheet.
+        sheet_size: Maximum number of images on the sheet.
+
+    Raises:
+        ValueError: `count` is less than 1.
     """
 
     CONTENT: ClassVar[str]
@@ -52,10 +61,13 @@ class PicturesHook(Hook):
         self.opacity = opacity
         self.sheet_size = sheet_size
         self._rows: list[Picture] = []
-        self._named: dict[str, list[str]] = {}
+        self._paths: dict[tuple[str, str], list[str]] = {}
+        self._has_warned = False
 
-    def draw_sample(self, sample: Any, classes: Sequence[str], palette: Colours) -> Picture:
-        """Returns the picture of one prediction, `(H, W, 3)` RGB."""
+    def draw_sample(
+        self, image: Picture, sample: Any, classes: Sequence[str], palette: Colours
+    ) -> Picture:
+        """Return the picture of one prediction, `(H, W, 3)` RGB, over `image`."""
         raise NotImplementedError
 
     def after_val_iter(
@@ -65,8 +77,8 @@ class PicturesHook(Hook):
         data_batch: dict | tuple | list | None = None,
         outputs: Sequence | None = None,
     ) -> None:
-        """Draws the chosen images of a validation batch."""
-        self._draw(runner, runner.val_dataloader, batch_idx, outputs or (), 'val')
+        """Draw the chosen images of a validation batch."""
+        self._draw(runner, runner.val_dataloader, batch_idx, data_batch, outputs or (), 'val')
 
     def after_test_iter(
         self,
@@ -75,15 +87,15 @@ class PicturesHook(Hook):
         data_batch: dict | tuple | list | None = None,
         outputs: Sequence | None = None,
     ) -> None:
-        """Draws the chosen images of a test batch."""
-        self._draw(runner, runner.test_dataloader, batch_idx, outputs or (), 'test')
+        """Draw the chosen images of a test batch."""
+        self._draw(runner, runner.test_dataloader, batch_idx, data_batch, outputs or (), 'test')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Writes the sheet of this validation."""
+        """Write the sheet of this validation."""
         self._write_sheet(runner, f'val_iter_{runner.iter}', runner.val_dataloader)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Writes the sheet of the test."""
+        """Write the sheet of the test."""
         self._write_sheet(runner, 'test', runner.test_dataloader)
 
     def _folder(self, runner: Runner) -> Path:
@@ -94,32 +106,44 @@ class PicturesHook(Hook):
         runner: Runner,
         loader: DataLoader,
         batch_index: int,
+        batch: Any,
         outputs: Sequence,
         split: str,
     ) -> None:
-        # Other processes hold other images; one writer is enough to look at results.
-        if not is_main_process():
+        is_main = is_main_process()
+        if not is_main and self.count is not None:
             return
-        wanted = self._wanted(len(loader))
-        if batch_index not in wanted:
+        if batch_index not in self._wanted(len(loader)):
             return
-        folder = self._folder(runner) / split
-        folder.mkdir(parents=True, exist_ok=True)
-        # One of each batch, so that `count` holds for any batch size.
-        for sample in outputs if self.count is None else outputs[:1]:
-            row = self.draw_sample(sample, *class_colours(loader))
-            _write(folder / f'{self._name(sample.img_path)}.png', row)
-            if len(self._rows) < self.sheet_size:
-                self._rows.append(row)
+        inputs = batch.get('inputs') if isinstance(batch, dict) else None
+        inputs = inputs if inputs is not None and len(inputs) == len(outputs) else [None]
+        reverse = reverses_channels(unwrap(runner.model) if hasattr(runner, 'model') else None)
+        # One image of each batch, so that `count` holds for any batch size.
+        for index, sample in enumerate(outputs if self.count is None else outputs[:1]):
+            path = sample.get('img_path', f'{batch_index}_{index}')
+            with self._warn_once(runner, path):
+                given = inputs[index] if index < len(inputs) else None
+                image = input_picture(sample, given, reverse=reverse)
+                row = self.draw_sample(image, sample, *class_colours(loader))
+                name = self._name(path, split, loader)
+                _write(self._folder(runner) / split / f'{name}.png', row)
+                if is_main and len(self._rows) < self.sheet_size:
+                    self._rows.append(row)
 
-    def _name(self, path: str) -> str:
-        """The picture's own name, numbered where pictures of other folders have the same."""
-        stem = Path(path).stem
-        same = self._named.setdefault(stem, [])
+    def _name(self, path: str, split: str, loader: DataLoader) -> str:
+        """Return the file's stem, numbered if images in other folders have the same one."""
+        if not self._paths and get_world_size() > 1:
+            # Processes must agree on the numbers, so each goes through the whole data set.
+            for other in _image_paths(loader):
+                self._number(other, split)
+        number, stem = self._number(path, split), Path(path).stem
+        return f'{stem}_{number + 1}' if number else stem
+
+    def _number(self, path: str, split: str) -> int:
+        same = self._paths.setdefault((split, Path(path).stem), [])
         if path not in same:
             same.append(path)
-        number = same.index(path)
-        return f'{stem}_{number + 1}' if number else stem
+        return same.index(path)
 
     def _wanted(self, batches: int) -> set[int]:
         count = batches if self.count is None else min(self.count, batches)
@@ -128,42 +152,36 @@ class PicturesHook(Hook):
     def _write_sheet(self, runner: Runner, name: str, loader: DataLoader) -> None:
         if not self._rows:
             return
-        page = sheet(self._rows)
-        strip = legend(*class_colours(loader), width=page.shape[1])
         path = self._folder(runner) / f'{name}.png'
-        _write(path, np.vstack([page, strip]))
-        runner.logger.info(f'Pictures ({self.CONTENT}): {path}')
+        with self._warn_once(runner, str(path)):
+            page = sheet(self._rows)
+            strip = legend(*class_colours(loader), width=page.shape[1])
+            _write(path, np.vstack([page, strip]))
+            runner.logger.info(f'Pictures ({self.CONTENT}): {path}')
         self._rows = []
 
-
-def class_colours(loader: DataLoader) -> tuple[list[str], list[list[int]]]:
-    """Returns name and RGB colour of each class of the data set behind `loader`."""
-    dataset = loader.dataset
-    while not isinstance(dataset, BaseDataset) and hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    metainfo = dataset.metainfo  # type: ignore[attr-defined]
-    classes = list(metainfo['classes'])
-    palette = [list(rgb) for rgb in metainfo.get('palette') or ()]
-    missing = range(len(palette), len(classes))
-    return classes, palette + [_spread_colour(index) for index in missing]
-
-
-def _spread_colour(index: int) -> list[int]:
-    """A colour for a class without one: neighbours in number are far apart in hue."""
-    turn, ring = index % _COLOUR_STEPS, index // _COLOUR_STEPS
-    hue = (turn * 180 // _COLOUR_STEPS + ring * 11) % 180
-    pixel = np.array([[[hue, 255 - 60 * (ring % 3), 230 - 40 * (ring % 4)]]], np.uint8)
-    return [int(level) for level in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0]]
+    @contextmanager
+    def _warn_once(self, runner: Runner, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever it is, the training is worth more than a picture
+            if not self._has_warned:
+                runner.logger.warning(
+                    f'{type(self).__name__} cannot draw {what}: {type(error).__name__}: {error}. '
+                    'It leaves out what it cannot draw, without further warnings.'
+                )
+            self._has_warned = True
 
 
-def read_picture(path: str) -> Picture:
-    """Reads `(H, W, 3)` RGB as the model's loading does, from any storage of mmengine."""
-    encoded = np.frombuffer(read_bytes(path), np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    assert image is not None, 'the model has just read the same file'
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8)
+def _image_paths(loader: DataLoader) -> Iterator[str]:
+    for dataset in iter_datasets(loader.dataset):
+        for index in range(len(dataset)):
+            path = dataset.get_data_info(index).get('img_path')
+            if path is not None:
+                yield path
 
 
 def _write(path: Path, picture: Picture) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'Could not write {path}. Is the disk full?')
+        raise OSError(f'OpenCV cannot write {path}')

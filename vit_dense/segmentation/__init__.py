@@ -1,17 +1,18 @@
-"""Semantic segmentation with mmsegmentation: what configs name in `custom_imports`.
+"""Semantic segmentation with mmsegmentation; configs name this package in `custom_imports`.
 
     custom_imports = dict(imports=['vit_dense.segmentation'], allow_failed_imports=False)
 
-Importing it registers our data sets, hooks and heads. Nothing else in the package imports
-mmseg; that mmseg can be imported without compiled mmcv operators is the work of `vit_dense.compat`,
-which runs when the parent package is imported, hence before the lines below.
+Importing it registers the data sets, hooks and heads. No other package of vit_dense imports mmseg.
+`vit_dense.compat`, which runs when the parent package is imported, makes mmseg importable without
+compiled mmcv operators.
 """
 
 from ..compat.openmmlab import require
 
 require('mmseg')
 
-from ..engine.normalization_check import NormalizationCheckHook  # noqa: E402
+from ..engine import NormalizationCheckHook  # noqa: E402
+from . import metric_figures as _metric_figures  # noqa: E402, F401
 from .check_hook import SegCheckHook  # noqa: E402
 from .dataset import CheckedADE20KDataset, CheckedSegDataset  # noqa: E402
 from .linear_head import LinearHead  # noqa: E402

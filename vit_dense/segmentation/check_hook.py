@@ -1,13 +1,13 @@
-"""Do model, data and metric agree? Asked once, before the first iteration.
+"""Check that segmentor, data and metric agree, before the first iteration.
 
-Without it the answers come late and from deep inside: a shape error of a convolution, an index
+Otherwise errors appear late and deep inside a library: a shape error of a convolution, an index
 error of a loss, a device-side assertion, or no error and a wrong mIoU.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-from mmengine.hooks import Hook
+from mmengine.evaluator import BaseMetric
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
@@ -16,11 +16,12 @@ from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
 from torch import nn
 from torch.utils.data import Dataset
 
-from ..engine.wrappers import check_task, iter_datasets, unwrap
+from ..engine.check_hook import CheckHook, check_task
+from ..engine.wrappers import iter_datasets, unwrap
 from ..weights.match import shorten
 from .dataset import CheckedSegDataset, check_samples
 
-# What mmseg's loading writes where reduce_zero_label or a choice of classes removes a label.
+# What mmseg's loading writes if reduce_zero_label or a choice of classes removes a label.
 _LOADED_VOID = 255
 _ADVICE = (
     'Masks of classes need CheckedSegDataset (configs/vit_upernet_custom.py); for boxes, start '
@@ -29,10 +30,10 @@ _ADVICE = (
 
 
 @HOOKS.register_module()
-class SegCheckHook(Hook):
-    """Checks channels, number of classes and `ignore_index` before training, validation and test.
+class SegCheckHook(CheckHook):
+    """Check channels, number of classes and `ignore_index` before training, validation and test.
 
-    Data sets of mmseg's own classes are checked for missing masks and wrong label values, too.
+    Data sets of mmseg's own classes are also checked for missing masks and wrong label values.
 
     Args:
         scan_masks: How many masks of such a data set to open; None opens all.
@@ -41,9 +42,11 @@ class SegCheckHook(Hook):
     def __init__(self, *, scan_masks: int | None = 64) -> None:
         self.scan_masks = scan_masks
 
-    def before_run(self, runner: Runner) -> None:
-        """Compares the backbone's `out_channels` with what each head expects."""
-        model = unwrap(runner.model)
+    def check_model(self, model: nn.Module) -> None:
+        """Compare the channels of backbone, heads and losses."""
+        for name, head in iter_heads(model):
+            if isinstance(head, BaseDecodeHead):
+                check_loss(name, head)
         channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
         if channels is None or getattr(model, 'neck', None) is not None:
             return
@@ -53,25 +56,8 @@ class SegCheckHook(Hook):
             else:
                 check_channels(name, head, list(channels))
 
-    def before_train(self, runner: Runner) -> None:
-        """Compares the heads with the training data, and with what validation will use."""
-        self._check_data(runner, runner.train_dataloader.dataset, 'training')
-        if runner.val_loop is not None:
-            self._check_data(runner, runner.val_dataloader.dataset, 'validation')
-            self._check_metrics(runner.val_evaluator, runner.val_dataloader.dataset)
-
-    def before_val(self, runner: Runner) -> None:
-        """Compares the heads with the validation data, where nothing is trained."""
-        if runner.iter == 0:
-            self._check_data(runner, runner.val_dataloader.dataset, 'validation')
-            self._check_metrics(runner.val_evaluator, runner.val_dataloader.dataset)
-
-    def before_test(self, runner: Runner) -> None:
-        """Compares the heads with the test data."""
-        self._check_data(runner, runner.test_dataloader.dataset, 'test')
-        self._check_metrics(runner.test_evaluator, runner.test_dataloader.dataset)
-
-    def _check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
+    def check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
+        """Compare the heads with the data set, and check the files of mmseg's own classes."""
         for part in iter_datasets(dataset):
             check_task(part, split, wanted='a segmentor', other='mmdet', advice=_ADVICE)
             if not isinstance(part, BaseSegDataset):
@@ -83,24 +69,23 @@ class SegCheckHook(Hook):
             for name, head in iter_heads(unwrap(runner.model)):
                 check_classes(name, head, part, split)
 
-    def _check_metrics(self, evaluator: Any, dataset: Dataset) -> None:
-        for metric in evaluator.metrics:
-            void = getattr(metric, 'ignore_index', None)
-            for part in iter_datasets(dataset):
-                given = getattr(part, 'ignore_index', void)
-                if void is not None and void != given:
-                    raise ValueError(
-                        f'{type(metric).__name__} has ignore_index={void}, the data set has '
-                        f'ignore_index={given}: pixels without a class would be '
-                        'scored. Set both to the same value.'
-                    )
+    def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
+        """Compare `ignore_index` of metric and data set."""
+        void = getattr(metric, 'ignore_index', None)
+        given = getattr(dataset, 'ignore_index', void)
+        if void is not None and void != given:
+            raise ValueError(
+                f'{type(metric).__name__} has ignore_index={void}, the data set has '
+                f'ignore_index={given}: pixels without a class would be '
+                'scored. Set both to the same value.'
+            )
 
 
 Head: TypeAlias = BaseDecodeHead | Mask2FormerHead
 
 
 def iter_heads(model: nn.Module) -> Iterator[tuple[str, Head]]:
-    """Yields the config name and the module of each head; a cascade or a list has several."""
+    """Yield the config name and the module of each head; a cascade or a list has several."""
     for name in ('decode_head', 'auxiliary_head'):
         found = getattr(model, name, None)
         several = isinstance(found, nn.ModuleList)
@@ -110,7 +95,7 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, Head]]:
 
 
 def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> None:
-    """Raises `ValueError` where `head` expects other maps than the backbone makes."""
+    """Raise `ValueError` if `head` expects other maps than the backbone returns."""
     single = head.input_transform is None
     indices = [head.in_index] if single else list(head.in_index)
     if any(not -len(channels) <= index < len(channels) for index in indices):
@@ -132,8 +117,21 @@ def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> 
         )
 
 
+def check_loss(name: str, head: BaseDecodeHead) -> None:
+    """Raise `ValueError` if a head of one channel has a softmax loss, which learns nothing."""
+    losses = head.loss_decode
+    for loss in losses if isinstance(losses, nn.ModuleList) else [losses]:
+        softmax = not getattr(loss, 'use_sigmoid', True) and not getattr(loss, 'use_mask', False)
+        if head.out_channels == 1 and softmax:
+            raise ValueError(
+                f'{name}.out_channels=1 with {type(loss).__name__}(use_sigmoid=False): the softmax '
+                f'of one channel is always 1. Set use_sigmoid=True in {name}.loss_decode, or '
+                f'{name}.out_channels={head.num_classes}.'
+            )
+
+
 def check_pixel_decoder(name: str, head: Mask2FormerHead, channels: Sequence[int]) -> None:
-    """Raises `ValueError` where a Mask2Former head expects other maps, or weighs other classes."""
+    """Raise `ValueError` if a Mask2Former head expects other maps or weights other classes."""
     decoder = head.pixel_decoder
     layers = [*reversed(decoder.lateral_convs), *reversed(decoder.input_convs)]
     wanted = [layer.conv.in_channels for layer in layers]
@@ -151,7 +149,7 @@ def check_pixel_decoder(name: str, head: Mask2FormerHead, channels: Sequence[int
 
 
 def check_classes(name: str, head: Head, dataset: BaseSegDataset, split: str) -> None:
-    """Raises `ValueError` where head and data set differ in classes or in `ignore_index`."""
+    """Raise `ValueError` if head and data set differ in classes or in `ignore_index`."""
     classes = dataset.metainfo.get('classes') or ()
     if classes and head.num_classes != len(classes):
         raise ValueError(
@@ -168,7 +166,7 @@ def check_classes(name: str, head: Head, dataset: BaseSegDataset, split: str) ->
 
 
 def check_void(dataset: BaseSegDataset, split: str) -> None:
-    """Raises `ValueError` where loading writes another void value than `ignore_index`."""
+    """Raise `ValueError` if loading writes another void value than `ignore_index`."""
     writes_void = dataset.reduce_zero_label or dataset.label_map is not None
     if writes_void and dataset.ignore_index != _LOADED_VOID:
         reason = 'reduce_zero_label=True' if dataset.reduce_zero_label else 'a choice of classes'

@@ -1,14 +1,14 @@
-"""Segmentation data sets that are checked before anything is trained on them.
+"""Segmentation data sets that check their files before training.
 
-The checks sit in the data set itself, not in our tools: whoever builds it - our `tools/train.py`,
-mmsegmentation's own, a notebook - meets the same message. Three stages, each as cheap as its use:
+The checks are part of the data set, not of the tools: `tools/train.py`, mmsegmentation's tools and
+notebooks show the same messages. There are two stages:
 
-* when it is built: the folders, the file endings, a mask for every image (one listing per folder),
-  and the values of some masks, spread evenly (`scan_masks`);
-* for every sample that is loaded: its label values and its size. A sampled scan can miss the one
-  bad mask; this cannot, and costs well below a millisecond beside decoding and augmenting.
+* when the data set is built: the folders, the file endings, a mask for every image (one listing per
+  folder), and the values of some masks, spread evenly (`scan_masks`);
+* for every loaded sample: its label values and its size. The scan of some masks can miss the wrong
+  one; this check cannot, and takes less than a millisecond.
 
-Whether model and data agree is the business of `SegCheckHook`.
+`SegCheckHook` checks that model and data agree.
 """
 
 from typing import Any, ClassVar
@@ -33,7 +33,7 @@ from ..data.folder_checks import (
 class CheckedSegDataset(BaseSegDataset):
     """A folder of images and a folder of masks; classes and palette from `metainfo`.
 
-    Takes all arguments of mmseg's `BaseSegDataset`. Where `backend_args` names remote storage, only
+    Accepts all arguments of mmseg's `BaseSegDataset`. If `backend_args` names remote storage, only
     loaded samples are checked.
 
     Args:
@@ -41,7 +41,7 @@ class CheckedSegDataset(BaseSegDataset):
         options: Arguments of `BaseSegDataset`.
 
     Raises:
-        ValueError: What is missing or wrong, where, and what to do.
+        ValueError: Files are missing or wrong; the message names them and says what to do.
     """
 
     SOURCE: ClassVar[str] = ''
@@ -57,7 +57,7 @@ class CheckedSegDataset(BaseSegDataset):
         super().__init__(**options)
 
     def load_data_list(self) -> list[dict]:
-        """Lists the samples after checking the folders, then checks pairs and masks."""
+        """Check the folders, list the samples, and check pairs and masks."""
         if self.backend_args is not None:
             return list(super().load_data_list())
         prefixes = {'img_path': self.img_suffix, 'seg_map_path': self.seg_map_suffix}
@@ -69,7 +69,7 @@ class CheckedSegDataset(BaseSegDataset):
         return samples
 
     def prepare_data(self, idx: int) -> Any:
-        """Loads and transforms sample `idx`, then checks what came out."""
+        """Load and transform sample `idx`, and check the result."""
         sample = super().prepare_data(idx)
         if sample is not None:
             self._check_loaded(sample)
@@ -80,7 +80,7 @@ class CheckedSegDataset(BaseSegDataset):
 
     def _check_loaded(self, sample: dict) -> None:
         truth, image = sample.get('data_samples'), sample.get('inputs')
-        # Test-time augmentation hands over lists; those masks were loaded the same way before.
+        # Test-time augmentation returns lists; their masks are those of plain evaluation.
         if not isinstance(truth, SegDataSample) or not isinstance(image, torch.Tensor):
             return
         height, width = image.shape[-2:]
@@ -100,14 +100,14 @@ class CheckedSegDataset(BaseSegDataset):
             )
         wrong = labels[(labels >= len(self.metainfo['classes'])) & (labels != self.ignore_index)]
         if wrong.numel():
-            # As they stand in the file: loading has moved them down by one.
+            # The values in the file: loading has reduced them by one.
             values = [int(value) + int(self.reduce_zero_label) for value in wrong.unique()]
             raise ValueError(describe_wrong_values(truth.seg_map_path, values, label_rule(self)))
 
 
 @DATASETS.register_module()
 class CheckedADE20KDataset(CheckedSegDataset):
-    """ADE20K, scene parsing challenge: 150 classes, label 0 is "other" and is ignored."""
+    """ADE20K, scene parsing challenge: 150 classes; label 0 is "other" and ignored."""
 
     METAINFO: ClassVar[dict] = ADE20KDataset.METAINFO
     SOURCE: ClassVar[str] = (
@@ -121,14 +121,14 @@ class CheckedADE20KDataset(CheckedSegDataset):
 
 
 def label_rule(dataset: BaseSegDataset) -> LabelRule:
-    """Returns which values the mask files of `dataset` may hold."""
-    # With a choice of classes, the files still hold all of the original ones.
+    """Return which values the mask files of `dataset` may hold."""
+    # With a choice of classes, the files still hold all original ones.
     names = dataset.label_map or dataset.metainfo['classes']
     return LabelRule(len(names), dataset.ignore_index, dataset.reduce_zero_label)
 
 
 def check_samples(dataset: BaseSegDataset, samples: list[dict], limit: int | None) -> None:
-    """Checks that all `samples` have masks and that up to `limit` masks fit the classes."""
+    """Check that all `samples` have masks and that up to `limit` masks fit the classes."""
     pairs = [(one['img_path'], one['seg_map_path']) for one in samples if 'seg_map_path' in one]
     check_pairs(pairs)
     if dataset.metainfo.get('classes') is not None:

@@ -1,7 +1,7 @@
-"""LinearHead: a batch norm and a 1x1 convolution, the protocol that compares frozen backbones.
+"""LinearHead: a batch norm and a 1x1 convolution, the protocol to compare frozen backbones.
 
-Source: DINOv2 (Oquab et al. 2023), section 7.4. Of mmseg's heads, FCNHead without convolutions
-comes nearest, but has no norm, and features of frozen ViTs differ in scale by channel.
+Source: DINOv2 (Oquab et al. 2023), section 7.4. mmseg's FCNHead without convolutions is similar but
+has no norm, which features of frozen ViTs need because their scale differs by channel.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..layers import TolerantBatchNorm2d
 
 @MODELS.register_module()
 class LinearHead(BaseDecodeHead):
-    """Class scores as a linear function of the features.
+    """Predict class scores as a linear function of the features.
 
-    One map, or several side by side, resized to the first one's size. At test time the norm has
-    fixed statistics, so that the whole head is one linear layer.
+    Takes one map, or several, which are resized to the size of the first and concatenated. At test
+    time the norm has fixed statistics, so that the whole head is one linear layer.
     """
 
     def __init__(
@@ -38,14 +38,15 @@ class LinearHead(BaseDecodeHead):
     ) -> None:
         """
         Args:
-            in_channels: channels of the map, or of each of several maps.
-            num_classes: classes to tell apart.
-            in_index: number of the backbone's map; one for each of several.
-            dropout_ratio: share of channels to drop in training; the protocol drops none.
-            loss_decode: mmseg's; cross entropy by default.
-            ignore_index: label of pixels that do not count.
-            align_corners: mmseg's, of resizing.
-            init_cfg: mmengine's; a normal distribution of 0.01 for the layer by default.
+            in_channels: Channels of the map, or of each of several maps.
+            num_classes: Number of classes.
+            in_index: Number of the backbone's map, or of each of several maps.
+            dropout_ratio: Share of channels to drop in training; the protocol drops none.
+            loss_decode: Config of the loss; cross entropy by default.
+            ignore_index: Label of pixels that are ignored.
+            align_corners: Argument of `interpolate`, for resizing.
+            init_cfg: Initialization of mmengine; by default a normal distribution with a standard
+                deviation of 0.01 for the layer.
 
         Raises:
             ValueError: `in_channels` and `in_index` name different numbers of maps.
@@ -73,5 +74,5 @@ class LinearHead(BaseDecodeHead):
         self.norm = TolerantBatchNorm2d(self.channels)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """The backbone's maps -> scores (B, num_classes, h, w) at the (first) map's size."""
+        """Return scores `(B, num_classes, h, w)` at the size of the (first) map."""
         return self.cls_seg(self.norm(self._transform_inputs(inputs)))

@@ -17,7 +17,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

@@ -1,4 +1,4 @@
-"""ADE20K in crops of 640x640 px; the long edge at most 2048, as Mask2Former's recipes have it."""
+"""ADE20K in crops of 640x640 px; the long edge at most 2048, as in Mask2Former's recipes."""
 
 _base_ = './ade20k.py'
 

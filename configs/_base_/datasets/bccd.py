@@ -9,7 +9,7 @@ metainfo = dict(
     classes=('RBC', 'WBC', 'Platelets'), palette=[(220, 20, 60), (30, 80, 220), (250, 170, 30)]
 )
 num_classes = len(metainfo['classes'])
-# Half the size: the smallest cells, platelets, are still some 20 pixels wide.
+# Half the size: the smallest cells, platelets, are still about 20 pixels wide.
 scale = (320, 240)
 
 train_pipeline = [
@@ -22,7 +22,7 @@ train_pipeline = [
         crop_size=(240, 240),
         allow_negative_crop=False,
     ),
-    # Cells have no right way up.
+    # Cells have no preferred orientation.
     dict(
         type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
     ),
@@ -32,7 +32,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PackDetInputs'),
 ]

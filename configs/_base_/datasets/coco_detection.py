@@ -1,4 +1,4 @@
-"""COCO 2017 with boxes alone, for detectors without masks."""
+"""COCO 2017 with boxes only, for detectors without masks."""
 
 _base_ = './coco_instance.py'
 
@@ -10,7 +10,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PackDetInputs'),
 ]

@@ -1,4 +1,4 @@
-"""COCO 2017 with boxes alone, trained at many scales."""
+"""COCO 2017 with boxes only, trained at many scales."""
 
 _base_ = './coco_instance_ms.py'
 
@@ -10,7 +10,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PackDetInputs'),
 ]

@@ -20,14 +20,14 @@ train_pipeline = [
         recompute_bbox=True,
         allow_negative_crop=True,
     ),
-    # What shrinks below a hundredth of a pixel is no truth any more.
+    # Drop objects that become smaller than a hundredth of a pixel.
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs'),
 ]
@@ -36,7 +36,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            # One scale: any other would be padded to another square.
+            # One scale: another one would be padded to a square of another size.
             [dict(type='Resize', scale=image_size, keep_ratio=True)],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
@@ -49,7 +49,7 @@ tta_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    # For a schedule in iterations. All images are squares in the end: no need to sort by shape.
+    # For a schedule in iterations. All images become squares, so they are not sorted by shape.
     sampler=dict(type='InfiniteSampler', shuffle=True),
     batch_sampler=None,
     dataset=dict(pipeline=train_pipeline),

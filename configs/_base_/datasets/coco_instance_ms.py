@@ -1,4 +1,4 @@
-"""COCO 2017 with boxes and masks, trained at many scales: what 3x schedules use.
+"""COCO 2017 with boxes and masks, trained at many scales, for 3x schedules.
 
 Source of the augmentation: DETR (Carion et al. 2020), as in the ViT-Adapter release, whose last
 crop bounds the memory.

@@ -26,14 +26,14 @@ train_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(160, 128), ratio_range=(1.0, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
-    # No photometric distortion: light and weather differ from scene to scene already.
+    # No photometric distortion: light and weather already vary between scenes.
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(160, 128), keep_ratio=True),
-    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]

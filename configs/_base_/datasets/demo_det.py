@@ -19,15 +19,15 @@ train_pipeline = [
     dict(type='RandomResize', scale=scale, ratio_range=(1.0, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_type='absolute', crop_size=(128, 128), recompute_bbox=True),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2)),
-    # No photometric distortion: light and weather differ from scene to scene already.
+    # No photometric distortion: light and weather already vary between scenes.
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    # As large as the crops of training show things on average.
+    # Objects have the average size of those in training crops.
     dict(type='Resize', scale=test_scale, keep_ratio=True),
-    # After the resize: the truth keeps its own size, and predictions are brought to it.
+    # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs'),
 ]

@@ -38,5 +38,5 @@ model = dict(
         max_per_img=100,
     ),
 )
-# The adapter's layers for the map of stride 4 get no gradient, which DDP must be told.
+# Without the map of stride 4, its layers in the adapter get no gradient: DDP must expect that.
 find_unused_parameters = True

@@ -1,11 +1,11 @@
-"""Cascade Mask R-CNN on ViT-Adapter-B: three box heads in a row (Cai & Vasconcelos 2018).
+"""Cascade Mask R-CNN on ViT-Adapter-B: three consecutive box heads (Cai & Vasconcelos 2018).
 
 As released: heads of four convolutions and one linear layer, a GIoU loss on decoded boxes.
 """
 
 _base_ = './mask_rcnn_vit_adapter.py'
 
-# Each stage asks for tighter boxes than the one before: offsets are finer, the overlap is higher.
+# Each stage has a higher IoU threshold and finer offsets than the one before.
 target_stds = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
 overlaps = (0.5, 0.6, 0.7)
 

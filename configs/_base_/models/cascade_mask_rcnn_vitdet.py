@@ -1,12 +1,12 @@
-"""ViTDet with Cascade Mask R-CNN: three box heads in a row, offsets shared by all classes.
+"""ViTDet with Cascade Mask R-CNN: three consecutive box heads, offsets shared by all classes.
 
-Published: all stages' losses count alike, and their gradients into the maps are divided by three.
-Here they weigh 1, 1/2 and 1/4, as in mmdet's other cascades.
+In the paper, the losses of all stages have equal weights, and their gradients into the maps are
+divided by three. Here the weights are 1, 1/2 and 1/4, as in mmdet's other cascades.
 """
 
 _base_ = './mask_rcnn_vitdet.py'
 
-# Each stage asks for tighter boxes than the one before: offsets are finer, the overlap is higher.
+# Each stage has a higher IoU threshold and finer offsets than the one before.
 target_stds = ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [1 / 30, 1 / 30, 1 / 15, 1 / 15])
 overlaps = (0.5, 0.6, 0.7)
 

@@ -1,6 +1,6 @@
 """What every detector on a ViT-Adapter shares: ViT-Adapter-B on DeiT-B, and an FPN of 256 channels.
 
-Two settings are the detection releases' own and differ from segmentation:
+Two settings are those of the detection releases and differ from segmentation:
 
 - `window_size=14`: blocks attend within windows of 14x14 tokens, so that 1333x800 pixels fit in
   memory. The default of `global_blocks` leaves the last block of each quarter global, which is

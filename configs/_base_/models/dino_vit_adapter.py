@@ -1,6 +1,6 @@
 """DINO, the detector, on ViT-Adapter-B: 900 queries, four scales (Zhang et al. 2023).
 
-Not to be mixed up with DINO, DINOv2 and DINOv3, which pretrain ViTs and can stand below it.
+Not to be confused with DINO, DINOv2 and DINOv3, methods to pretrain ViTs, whose ViTs it can use.
 """
 
 _base_ = './det_vit_adapter.py'
@@ -12,7 +12,7 @@ model = dict(
     as_two_stage=True,
     data_preprocessor=dict(pad_size_divisor=1),
     neck=[
-        # Strides 8 to 32, and one of 64 on top: stride 4 would quadruple the encoder's tokens.
+        # Strides 8 to 32 plus 64: with stride 4 the encoder would have four times the tokens.
         dict(type='SelectMaps', in_channels=[768, 768, 768, 768], indices=[1, 2, 3]),
         dict(
             type='ChannelMapper',
@@ -67,5 +67,5 @@ model = dict(
     ),
     test_cfg=dict(max_per_img=300),
 )
-# The adapter's layers for the map of stride 4 get no gradient, which DDP must be told.
+# Without the map of stride 4, its layers in the adapter get no gradient: DDP must expect that.
 find_unused_parameters = True

@@ -1,4 +1,4 @@
-"""Faster R-CNN on ViT-Adapter-B: Mask R-CNN without its masks (Ren et al. 2015)."""
+"""Faster R-CNN on ViT-Adapter-B: Mask R-CNN without masks (Ren et al. 2015)."""
 
 _base_ = './mask_rcnn_vit_adapter.py'
 

@@ -1,9 +1,9 @@
-"""A linear layer on a frozen DINOv2 ViT-B/14: how good are the features as they are?
+"""A linear layer on a frozen DINOv2 ViT-B/14, to measure the quality of its features.
 
 Source: DINOv2 (Oquab et al. 2023), section 7.4: batch norm and a 1x1 convolution on the last
 block's patch tokens after the final norm; the ViT gets no gradient and stays in eval mode.
 
-Number of classes, crop size and sliding-window test are the data set's: the leaf sets them.
+Number of classes, crop size and sliding-window test depend on the data set: the leaf sets them.
 """
 
 model = dict(

@@ -1,7 +1,7 @@
 """Mask2Former on ViT-Adapter-B for instances: 100 queries, each a mask and its class.
 
 Source: Cheng et al. 2022. `num_things_classes` of both heads and the length of `class_weight` (one
-more, for "nothing") belong together: the leaf sets them.
+more, for "nothing") depend on the number of classes: the leaf sets them.
 """
 
 _base_ = ['./det_vit_adapter.py', './mask2former_head.py']

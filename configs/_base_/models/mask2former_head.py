@@ -1,7 +1,7 @@
-"""Mask2Former's head of 256 channels as both tasks share it; see who names it for the rest.
+"""Mask2Former's head of 256 channels, shared by both tasks; files that inherit it add the rest.
 
 Source: Cheng et al. 2022: a pixel decoder with deformable attention over strides 8 to 32, and nine
-layers of queries that look where the masks so far are.
+layers of queries with masked attention.
 """
 
 mask2former_head = dict(

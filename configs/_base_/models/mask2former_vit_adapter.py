@@ -3,8 +3,8 @@
 Source: Cheng et al. 2022. mmseg takes the head from mmdet, so both must be installed
 (`pip install -e '.[all]'`).
 
-`num_classes` of the head and `class_weight`, which has one value more for "nothing", belong
-together; crop size and sliding-window test are the data set's: the leaf sets them.
+`num_classes` of the head and `class_weight`, which has one value more for "nothing", depend on
+the data set, and so do crop size and sliding-window test: the leaf sets them.
 """
 
 _base_ = './mask2former_head.py'

@@ -1,17 +1,17 @@
 """ViTDet: Mask R-CNN on the simple pyramid of a plain ViT-B (Li et al. 2022).
 
 Heads as published: two convolutions for proposals, four and a linear layer for boxes, layer norm.
-Not so is the ViT: the release adds relative positions to its attention, which start at zero; timm's
-has absolute ones alone, as it was pretrained.
+The ViT differs: the release adds relative positions to its attention, initially zero; timm's ViT
+has only absolute ones, as in pretraining.
 """
 
 _base_ = './mask_rcnn_vit_adapter.py'
 
-# Over the channels of each cell.
+# Normalizes over the channels of each cell.
 norm_cfg = dict(type='LN2d', eps=1e-6)
 
 model = dict(
-    # Images stay within 1024 px: all become squares of that edge, for which positions are learned.
+    # All images are padded to squares of 1024 px, the size of the learned positions.
     data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(
         _delete_=True,

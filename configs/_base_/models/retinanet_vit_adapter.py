@@ -31,7 +31,7 @@ model = dict(
             min_pos_iou=0,
             ignore_iof_thr=-1,
         ),
-        # The focal loss weighs all anchors itself.
+        # The focal loss weights all anchors, so none are sampled.
         sampler=dict(type='PseudoSampler'),
         allowed_border=-1,
         pos_weight=-1,
@@ -45,5 +45,5 @@ model = dict(
         max_per_img=100,
     ),
 )
-# The adapter's layers for the map of stride 4 get no gradient, which DDP must be told.
+# Without the map of stride 4, its layers in the adapter get no gradient: DDP must expect that.
 find_unused_parameters = True

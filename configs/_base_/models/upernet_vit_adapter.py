@@ -1,19 +1,19 @@
 """ViT-Adapter-B on the AugReg ViT-B/16, under UPerNet with an FCN auxiliary head.
 
-The ViT has its classifier's own form. The releases add a LayerScale that starts at 1, whatever the
-weights: `model_kwargs=dict(init_values=1.0)` of `vit` does the same.
+The ViT has the architecture of the classifier. The releases add a LayerScale that starts at 1 for
+all weights: `model_kwargs=dict(init_values=1.0)` of `vit` does the same.
 
-Number of classes, crop size and sliding-window test are the data set's: the leaf sets them.
+Number of classes, crop size and sliding-window test depend on the data set: the leaf sets them.
 """
 
-# Works at batch 1 (UPerNet pools to 1x1); `sync_bn` in default_runtime.py synchronises it.
+# Works with one image (UPerNet pools to 1x1); `sync_bn` in default_runtime.py synchronises it.
 norm_cfg = dict(type='TolerantBN', requires_grad=True)
 
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
-        # AugReg's own normalisation; DeiT and DINOv2 need ImageNet's.
+        # The normalisation of AugReg; DeiT and DINOv2 need that of ImageNet.
         mean=[127.5, 127.5, 127.5],
         std=[127.5, 127.5, 127.5],
         bgr_to_rgb=True,

@@ -1,7 +1,7 @@
 """ViT-CoMer-B on DeiT-B, under UPerNet with an FCN auxiliary head.
 
-`mrfp_ratio` is the segmentation release's for this size; detection has 0.5 (weights fit one value
-only). `vit_feature_source='stages'` comes with the base: the map of each stage is added.
+`mrfp_ratio` is that of the segmentation release for this size; detection has 0.5 (weights fit one
+value only). `vit_feature_source='stages'` is inherited: the map of each stage is added.
 """
 
 _base_ = './upernet_vit_adapter.py'

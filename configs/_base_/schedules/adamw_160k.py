@@ -1,4 +1,4 @@
-"""AdamW, 1500 iterations of warm-up, then a linear fall to zero at iteration 160 000."""
+"""AdamW, 1500 iterations of warm-up, then a linear decay to zero at iteration 160 000."""
 
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -11,5 +11,5 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=160000),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
-# The learning rate belongs to 16 images a step; `--auto-scale-lr` adapts it to what really runs.
+# The learning rate is for 16 images a step; `--auto-scale-lr` scales it to the actual batch size.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,10 +1,10 @@
-"""From random weights in minutes: 600 iterations, 20 of warm-up, then a linear fall to zero."""
+"""Training from random weights: 600 iterations, 20 of warm-up, then a linear decay to zero."""
 
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.999), weight_decay=0.01),
     constructor='LayerDecayOptimWrapperConstructor',
-    # No decay over the layers: nothing here is pretrained.
+    # No layer decay: nothing is pretrained.
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 param_scheduler = [

@@ -1,4 +1,4 @@
-"""The 160k recipe cut down for data sets of a few hundred images: 8000 iterations."""
+"""The 160k recipe, shortened for data sets of a few hundred images: 8000 iterations."""
 
 optim_wrapper = dict(
     type='OptimWrapper',

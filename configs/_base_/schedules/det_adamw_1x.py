@@ -4,7 +4,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='LayerDecayOptimWrapperConstructor',
-    # No decay over the layers: the released DeiT recipes train all at one rate.
+    # No layer decay: the released DeiT recipes use one learning rate.
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
 max_epochs = 12
@@ -13,5 +13,5 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, end=max_epochs, milestones=[8, 11], gamma=0.1),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
-# The learning rate belongs to 16 images a step; `--auto-scale-lr` adapts it to what really runs.
+# The learning rate is for 16 images a step; `--auto-scale-lr` scales it to the actual batch size.
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -20,7 +20,7 @@ param_scheduler = [
         gamma=0.1,
     ),
 ]
-# Every 25th of the training, 4 epochs.
+# Every 4 epochs, a 25th of the training.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=7375)
-# The learning rate belongs to 64 images a step; `--auto-scale-lr` adapts it to what really runs.
+# The learning rate is for 64 images a step; `--auto-scale-lr` scales it to the actual batch size.
 auto_scale_lr = dict(enable=False, base_batch_size=64)
