@@ -27,7 +27,7 @@ class TwoFieldConv(nn.Module):
         self.norm = build_norm2d(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute (B, C, h, w) of (B, C, h, w)."""
+        """Convolve, normalise and activate (B, C, h, w)."""
         near, far = x.chunk(2, dim=1)
         return F.gelu(self.norm(torch.cat((self.conv3(near), self.conv5(far)), dim=1)))
 
@@ -42,14 +42,14 @@ class MRFP(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
 
     def forward(self, pyramid: Tensor, shapes: Sequence[GridSize]) -> Tensor:
-        """Compute (B, S, C) of (B, S, C), the levels of `shapes` one after the other."""
+        """Run (B, S, C) through the layer, the levels of `shapes` one after the other."""
         levels = pyramid.split([h * w for h, w in shapes], dim=1)
         parts = zip(self.levels, levels, shapes, strict=True)
         # level by level to the end: in most models the levels are narrower after the last layer
         return torch.cat([self._level(conv, x, shape) for conv, x, shape in parts], dim=1)
 
     def _level(self, conv: nn.Module, tokens: Tensor, shape: GridSize) -> Tensor:
-        """(B, h*w, C) -> (B, h*w, C)."""
+        """Run one level (B, h*w, C) through all layers."""
         tokens = map_to_tokens(conv(tokens_to_map(self.fc1(tokens), shape)))
         # the second activation is as released: trained weights expect it
         return self.fc2(F.gelu(tokens))

@@ -88,14 +88,14 @@ class Tile:
     window: int
 
     def split(self, x: Tensor) -> Tensor:
-        """Grid (B, h, w, C) -> (B * windows, tokens of a window, C), windows row by row."""
+        """Split a grid (B, h, w, C) into (B * windows, tokens of a window, C), row by row."""
         (rows, columns), (height, width) = self.counts, self.shape
         x = x[:, self.top : self.top + rows * height, self.left : self.left + columns * width]
         x = x.unflatten(2, (columns, width)).unflatten(1, (rows, height)).transpose(2, 3)
         return x.reshape(-1, height * width, x.shape[-1])
 
     def merge(self, windows: Tensor) -> Tensor:
-        """The inverse of `split`: this rectangle of the grid, (B, rows, columns, C)."""
+        """Invert `split`: return this rectangle of the grid, (B, rows, columns, C)."""
         x = windows.view(-1, *self.counts, *self.shape, windows.shape[-1]).transpose(2, 3)
         return x.flatten(3, 4).flatten(1, 2)
 
@@ -151,7 +151,10 @@ class WindowPartition:
 
 def _cuts(size: int, window: int) -> list[tuple[int, int, int]]:
     """Return (start, count, edge) of the whole windows along one side and of the last one."""
-    whole, rest = size // window, size % window  # torch.compile knows no divmod of free sizes
+    whole, rest = (
+        size // window,
+        size % window,
+    )  # torch.compile does not support divmod of dynamic sizes
     cuts = [(0, whole, window), (whole * window, 1, rest)]
     return [cut for cut in cuts if cut[1] and cut[2]]
 

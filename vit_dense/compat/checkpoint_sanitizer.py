@@ -50,7 +50,7 @@ class PlainHistoryHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Rebuild the histories; mmengine hands them to its message hub after this hook."""
+        """Rebuild the histories; mmengine passes them to its message hub after this hook."""
         restore_histories(checkpoint)
 
 

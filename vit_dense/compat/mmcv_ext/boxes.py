@@ -140,6 +140,6 @@ def _far_corner(boxes: Tensor, offset: int) -> Tensor:
 
 
 def _to_numpy(tensor: Tensor) -> NDArray:
-    # NumPy has no bfloat16, and PyTorch's own float16 loses what decides between close scores.
+    # NumPy has no bfloat16, and PyTorch's float16 cannot tell close scores apart.
     dtype = torch.promote_types(tensor.dtype, torch.float32)
     return tensor.detach().to('cpu', dtype).numpy()

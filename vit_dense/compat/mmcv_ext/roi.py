@@ -144,12 +144,12 @@ def _bin_edges(
     edges = first[:, None] + step
     low = edges[:, :-1].floor().clamp(0, size)
     high = edges[:, 1:].ceil().clamp(0, size)
-    # mmcv leaves a region of no extent out: no bin of it holds a pixel.
+    # As in mmcv, the bins of an empty region hold no pixel.
     return low, torch.where(length[:, None] > 0, high, low)
 
 
 def _compute_dtype(tensor: Tensor) -> torch.dtype:
-    # torchvision's kernels know no bfloat16, and no float16 on CPU.
+    # torchvision's kernels have no bfloat16, and no float16 on CPUs.
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
