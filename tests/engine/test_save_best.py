@@ -121,9 +121,10 @@ def test_one_of_several_figures_that_is_missing_once(tmp_path: Path) -> None:
     assert best(tmp_path / 'work') == ['best_own_acc_iter_1.pth', 'best_own_mIoU_iter_2.pth']
 
 
-def test_a_known_metric_that_found_nothing_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_known_metric_that_found_nothing_once() -> None:
     hook = CheckpointHook(save_best='coco/bbox_mAP')
-    state: Any = SimpleNamespace(hooks=[hook], val_evaluator=Evaluator([CocoMetric()]))
+    evaluator = Evaluator([CocoMetric(), GivenFigures([])])
+    state: Any = SimpleNamespace(hooks=[hook], val_evaluator=evaluator)
     metrics = {'other/figure': 1.0}
     SaveBestCheckHook().after_val_epoch(state, metrics)
     assert metrics == {'other/figure': 1.0, 'coco/bbox_mAP': None}

@@ -48,11 +48,18 @@ def iou_figures(metric: Any) -> list[str]:
     return [*dict.fromkeys(names), 'aAcc']
 
 
-def known_figures(evaluator: Evaluator) -> list[str] | None:
-    """Return the names of all figures of `evaluator`, or None if one of its metrics is unknown."""
+def known_figures(evaluator: Evaluator, *, skip_unknown: bool = False) -> list[str] | None:
+    """Return the names of all figures of `evaluator`, or None if one of its metrics is unknown.
+
+    Args:
+        evaluator: With its metrics.
+        skip_unknown: Whether to return the figures of the known metrics in any case.
+    """
     names: list[str] = []
     for metric in evaluator.metrics:
         function = _figures.get(type(metric).compute_metrics)
+        if function is None and skip_unknown:
+            continue
         if function is None:
             return None
         prefix = f'{metric.prefix}/' if metric.prefix else ''
@@ -70,6 +77,9 @@ class SaveBestCheckHook(Hook):
 
     # After hooks that read the metrics, before CheckpointHook ('VERY_LOW').
     priority = 'LOW'
+
+    def __init__(self) -> None:
+        self._warnings: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         """Compare `save_best` with the figures of known metrics.
@@ -95,7 +105,8 @@ class SaveBestCheckHook(Hook):
             if hook.key_indicators == ['auto'] and hook.rules == [None] and not _rule(hook, first):
                 missing = ['auto']
             if missing:
-                self._replace(hook, missing, metrics, known_figures(runner.val_evaluator) or ())
+                known = known_figures(runner.val_evaluator, skip_unknown=True) or ()
+                self._replace(hook, missing, metrics, known)
 
     def _replace(
         self,
@@ -116,12 +127,13 @@ class SaveBestCheckHook(Hook):
         else:
             hook.save_best = None
             message = 'No best checkpoint is kept: set save_best and rule (greater or less).'
-        print_log(
+        text = (
             f'default_hooks.checkpoint.save_best names {", ".join(missing)}, and the validation '
-            f'returned {given}. {message}',
-            logger='current',
-            level=logging.WARNING,
+            f'returned {given}. {message}'
         )
+        if text not in self._warnings:
+            print_log(text, logger='current', level=logging.WARNING)
+        self._warnings.add(text)
 
 
 def _best_hooks(runner: Runner) -> list[CheckpointHook]:
