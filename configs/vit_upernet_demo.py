@@ -1,4 +1,4 @@
-"""Two cores, a few minutes: a tiny ViT-Adapter from scratch on the embedded street scenes.
+"""Two cores, a few minutes: a tiny ViT-Adapter from scratch on drawn street scenes.
 
 `make demo` writes the data, trains and evaluates.
 """
