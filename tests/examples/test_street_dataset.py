@@ -1,4 +1,4 @@
-"""Writing the embedded data set: layout, reproducible bytes, no half-written folder."""
+"""Writing the demo data set: layout, reproducible bytes, no incomplete folder."""
 
 import hashlib
 import json
