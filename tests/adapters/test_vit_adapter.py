@@ -5,7 +5,6 @@ import torch
 
 from vit_dense.adapters import ViTAdapter
 from vit_dense.adapters.geometry import TokenGeometry
-from vit_dense.released import LightViTAdapter
 
 
 def build(**kwargs):
@@ -64,28 +63,6 @@ def test_released_sizes():
 def test_points_are_needed():
     with pytest.raises(ValueError, match='0 points: each must be at least 1'):
         build(n_points=0)
-
-
-@pytest.mark.parametrize(
-    'options',
-    [
-        {},
-        {'interaction_indexes': [(0, 5)], 'cffn_ratio': 0.0, 'vit_feature_source': 'none'},
-    ],
-)
-def test_light_variants_train_in_all_their_parts(options):
-    vit = {'type': 'TimmViT', 'model_name': 'test_vit'}
-    model = LightViTAdapter(vit, deform_num_heads=4, conv_inplane=8, **options).train()
-    names = [name for name, _ in model.named_parameters()]
-    assert not any('extra_extractors' in name for name in names)
-    assert any('.ffn.' in name for name in names) == (not options)
-    with torch.no_grad():
-        for interaction in model.interactions:
-            interaction.injector.gamma.fill_(0.5)
-    maps = model(torch.randn(2, 3, 70, 101))
-    assert [tuple(x.shape[2:]) for x in maps] == [(18, 26), (9, 13), (5, 7), (3, 4)]
-    sum(x.square().mean() for x in maps).backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
 def test_without_its_maps_the_vit_is_felt_through_the_pyramid_alone():

@@ -117,3 +117,35 @@ def test_a_classifier_starts_it_whose_cls_token_has_no_place(kind, tmp_path):
     assert torch.equal(vit.model.blocks[1].mlp.fc2.weight, source.blocks[1].mlp.fc2.weight)
     with pytest.raises(ValueError, match='networks differ in cls_token'):
         load_vit_weights(vit.model, file)
+
+
+def run(vit: TimmViT, image: torch.Tensor) -> torch.Tensor:
+    tokens, context = vit.embed(image)
+    return vit.run_blocks(tokens, context, 0, vit.depth)
+
+
+BEIT = {'embed_dim': 32, 'depth': 4, 'num_heads': 2, 'img_size': 64}
+
+
+@pytest.mark.parametrize(
+    ('edges', 'kwargs', 'message'),
+    [
+        (14, BEIT, r'windows in every block; give a sequence'),
+        ([14, None, 14, 14], BEIT, r'windows in every block; give a sequence'),
+        ([14, 14], BEIT, r'one for each of the 4 blocks'),
+        ([14] * 4, {**BEIT, 'use_rel_pos_bias': False}, r'a table of relative positions in each'),
+    ],
+)
+def test_the_detectors_beit_needs_all_its_windows(edges, kwargs, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReleasedTimmViT('beit_base_patch16_224', window_size=edges, model_kwargs=kwargs)
+
+
+def test_the_detectors_beit_trains_in_all_its_parts() -> None:
+    vit = ReleasedTimmViT('beit_base_patch16_224', window_size=[2, 3, 2, 5], model_kwargs=BEIT)
+    run(vit.train(), torch.randn(1, 3, 64, 96)).square().mean().backward()
+    missing = [name for name, p in vit.named_parameters() if p.grad is None]
+    assert not missing
+    tables = [b.attn.relative_position_bias_table for b in vit.model.blocks]
+    assert [len(t) for t in tables] == [9, 25, 9, 81]
+    assert vit.num_prefix_tokens == 0
