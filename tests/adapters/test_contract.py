@@ -22,6 +22,8 @@ def build(adapter: str, name: str = 'vit_tiny_patch16_224', *, vit=None, **kwarg
     """The adapter on a small ViT, with no parameter left at zero."""
     vit = dict(vit or {})
     small = {**small_kwargs(name), **vit.pop('model_kwargs', {})}
+    if name == 'test_vit':
+        small |= {'embed_dim': 48, 'num_heads': 3}
     vit = {'type': 'TimmViT', 'model_name': name, 'model_kwargs': small, **vit}
     model = MODELS.build({'type': adapter, 'vit': vit, **ADAPTERS[adapter], **kwargs})
     for parameter in model.parameters():

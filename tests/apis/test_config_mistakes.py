@@ -15,6 +15,7 @@ from tiny_training import tiny_config, tiny_runner
 from torch import nn
 
 import vit_dense.segmentation
+from examples.streets import DemoSpec, write_demo_dataset
 from vit_dense.apis import load_config, report_user_errors
 from vit_dense.apis.config import build_runner
 from vit_dense.engine import NormalizationCheckHook
@@ -160,7 +161,7 @@ _base_ = {base!r}
 custom_imports = dict(imports={imports!r}, allow_failed_imports=False)
 model = dict(backbone=dict(type='OwnAdapter'))
 train_cfg = dict(max_iters=0)
-"""
+{data}"""
 MODULE = """
 from mmengine.registry import MODELS
 from vit_dense.adapters import ViTAdapter
@@ -176,7 +177,10 @@ def run_train(folder: Path, *imports: str) -> subprocess.CompletedProcess[str]:
     (folder / 'project').mkdir()
     (folder / 'empty').mkdir()
     base = str(ROOT / 'configs/vit_upernet_demo.py')
-    text = CHILD.format(base=base, imports=list(imports))
+    data = write_demo_dataset(folder / 'data', DemoSpec(1, 1, 64, 96))
+    loaders = (f'{split}_dataloader = dict(dataset=dict(data_root={str(data)!r}))\n'
+               for split in ('train', 'val', 'test'))  # fmt: skip
+    text = CHILD.format(base=base, imports=list(imports), data=''.join(loaders))
     (folder / 'project/child.py').write_text(text)
     (folder / 'project/own_adapter.py').write_text(MODULE)
     code = (
