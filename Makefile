@@ -68,7 +68,7 @@ baseline: setup
 # Every warning is an error: dead links, unknown names in API pages.
 docs: | $(PYTHON)
 	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[docs]'
-	$(PYTHON) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 # Not in `make test`: with transformers installed, importing mmengine takes seconds longer.
 test-lora: | $(PYTHON)

@@ -35,7 +35,8 @@ class MultiScaleAdapter(BaseModule):
     out_channels: tuple[int, int, int, int]
 
     def __init__(self, vit: dict[str, Any] | TimmViT, init_cfg: dict | None = None) -> None:
-        """
+        """Build the ViT.
+
         Args:
             vit: a `TimmViT` or its config.
             init_cfg: mmengine's, for weights of the whole backbone (`type='Pretrained'`).

@@ -74,7 +74,8 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         vit_feature_source: str,
         init_cfg: dict | None,
     ) -> None:
-        """
+        """Check the stages.
+
         Args:
             vit: A `TimmViT` or its config.
             interaction_indexes: First and last block of each stage, all blocks in order; None

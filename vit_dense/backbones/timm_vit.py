@@ -79,7 +79,8 @@ class TimmViT(nn.Module):
         final_norm: bool = False,
         model_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """
+        """Build timm's model.
+
         Args:
             model_name: timm name, with a pretrained tag or without (timm's default tag).
             pretrained: Load timm's weights of that name in `init_weights()`. Nothing is

@@ -183,7 +183,8 @@ class MSDeformAttn(nn.Module):
         num_points: int = 4,
         value_ratio: float = 1.0,
     ) -> None:
-        """
+        """Build the layer.
+
         Args:
             dim: Width of queries, values and outputs.
             num_heads: Number of heads; must divide `dim * value_ratio`.

@@ -34,7 +34,8 @@ class ZeroPaddedAttention(Attention):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        """
+        """Attend to (B, N, C) tokens and to the zeros beside them.
+
         Args:
             x: (B, N, C).
             attn_mask: None, or (N, N + zeros): as many zero keys as it has columns beyond N.
