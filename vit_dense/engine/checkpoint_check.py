@@ -57,7 +57,9 @@ class CheckpointCheckHook(Hook):
                 )
             self._take_foreign(checkpoint, foreign, model, heads=not starts_training)
             return
-        given, _ = strip_parallel(state)
+        given, prefix = strip_parallel(state)
+        if prefix:  # of which mmengine cuts off the first 'module.' only
+            checkpoint['state_dict'] = given
         if starts_training:
             self._check_backbone(model, given)
         elif self.strict:
