@@ -136,6 +136,24 @@ def test_biases_that_the_model_goes_without_are_refused():
     assert_complete(load_vit_weights(model, state))
 
 
+@pytest.mark.parametrize('lost', ['value.weight', 'query.bias'])
+def test_a_file_that_lacks_a_projection_is_refused(lost):
+    source = randomise(build('vit'))
+    state = theirs(source, 'vit', OLD)
+    del state[f'encoder.layer.1.attention.attention.{lost}']
+    with pytest.raises(CheckpointMismatchError, match=r'blocks\.1\.attn\.qkv'):
+        load_vit_weights(build('vit'), state)
+
+
+def test_tensors_of_other_shapes_than_their_names_promise_are_refused():
+    state = theirs(randomise(build('vit')), 'vit', OLD)
+    narrow = {'encoder.layer.1.attention.attention.value.weight': torch.zeros(48, 47)}
+    google = {'embedding/kernel': torch.zeros(16, 48)}
+    for content in (state | narrow, google, {'blocks.0.norm1.weight': torch.tensor(1.0)}):
+        with pytest.raises(CheckpointMismatchError, match='does not fit'):
+            load_vit_weights(build('vit'), content)
+
+
 def test_a_folder_of_several_files_with_an_index(tmp_path):
     source = randomise(build('dinov2'))
     items = list(theirs(source, 'dinov2', OLD).items())

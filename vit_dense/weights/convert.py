@@ -19,7 +19,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from .names import bare_vit_names
+from .names import ViTNames
 
 __all__ = ['FILTER_ERRORS', 'ConversionError', 'find_filter', 'to_timm_names']
 
@@ -57,28 +57,25 @@ class ConversionError(ValueError):
     """timm's filter could make nothing of the file."""
 
 
-def to_timm_names(
-    tensors: dict[str, Tensor], model: nn.Module, antialias: bool
-) -> tuple[dict[str, Tensor], str, int]:
+def to_timm_names(names: ViTNames, model: nn.Module, antialias: bool) -> dict[str, Tensor]:
     """Rename a file's tensors to those of the timm model.
 
     Args:
-        tensors: Flat state dict as its authors wrote it.
+        names: The ViT in the file, from `bare_vit_names`.
         model: The timm model to load into; tells the family, is not changed.
         antialias: For what timm's filter resizes itself.
 
     Returns:
         The tensors under timm's names, not yet of the model's shapes (relative position tables
-        excepted); the prefix that was cut off; the number of tensors outside it.
+        excepted).
 
     Raises:
         ConversionError: If timm's filter fails on the file, which says that it is another
             family's.
     """
-    names = bare_vit_names(tensors)
+    renamed = dict(names.tensors)
     if names.origin == 'google':
-        return names.tensors, '', 0
-    renamed = names.tensors
+        return renamed
     if names.origin == 'openmmlab':
         _check_rotation(renamed)
         renamed = _split_fused(_add_patch_bias(renamed, model), model)
@@ -89,8 +86,7 @@ def to_timm_names(
     out = _filter(tensors, model, antialias) | _lost_biases(tensors, model)
     if positions is not None:
         out['pos_embed'] = positions
-    out = _settle_layer_scale(_settle_norm(out, tensors, model), model)
-    return out, names.prefix, names.outside
+    return _settle_layer_scale(_settle_norm(out, tensors, model), model)
 
 
 def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> dict[str, Tensor]:

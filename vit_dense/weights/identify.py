@@ -89,7 +89,7 @@ class Identity:
         is_vit = any(_FIRST_BLOCK.search(name) for name in tensors)
         kernel = next((t for k, t in tensors.items() if k.endswith(_KERNELS) and t.ndim == 4), None)
         norm = next((t for k, t in tensors.items() if k.endswith('blocks.0.norm1.weight')), None)
-        width = norm.shape[0] if norm is not None else None
+        width = norm.numel() if norm is not None else None
         if width is None and kernel is not None and is_vit:
             width = kernel.shape[0]
         patch = (int(kernel.shape[2]), int(kernel.shape[3])) if kernel is not None else None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .convert import FILTER_ERRORS, ConversionError, find_filter, to_timm_names
+from .convert import FILTER_ERRORS, find_filter, to_timm_names
 from .foreign import recognise_foreign
 from .identify import Identity, depth_of, explain, name_layout
 from .match import CheckpointMismatchError, LoadReport, compare, require, shorten, shortfall
@@ -89,15 +89,19 @@ def load_vit_weights(
     raw, name, section = read_tensors(source)
     report = LoadReport(source=name, section=section)
     raw, hint = _take_vit(raw, model, report)
-    identity = Identity.of(bare_vit_names(raw).tensors)
+    identity = Identity.of(raw)
     try:
-        state, report.prefix, outside = to_timm_names(raw, model, antialias)
-        report.outside += outside
+        names = bare_vit_names(raw)
+        report.prefix = names.prefix
+        report.outside += names.outside
+        identity = Identity.of(names.tensors)
+        state = to_timm_names(names, model, antialias)
         identity = Identity.of(state) if depth_of(state) else identity
         report.resized = _resized_by_filter(raw, state, report.prefix)
         _fit(state, model, report, antialias, pos_grid)
-    except (ConversionError, ValueError) as error:
-        raise _mismatch(report, identity, model, str(error)) from error
+    except FILTER_ERRORS as error:  # such as a tensor of another rank than its name promises
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise _mismatch(report, identity, model, reason) from error
     expected = model.state_dict()
     fitting = compare(
         state,
