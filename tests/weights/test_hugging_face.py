@@ -176,10 +176,11 @@ def test_a_folder_of_several_files_with_an_index(tmp_path):
     path.write_text(json.dumps(index))
     with pytest.raises(CheckpointReadError, match=r'1 tensors that its files lack \(lost\.weight'):
         load_vit_weights(build('dinov2'), tmp_path)
-    index['weight_map']['lost.weight'] = '../elsewhere.safetensors'
-    path.write_text(json.dumps(index))
-    with pytest.raises(CheckpointReadError, match='not a file beside it'):
-        load_vit_weights(build('dinov2'), tmp_path)
+    for name in ('../elsewhere.safetensors', path.name, '..', 1):
+        index['weight_map']['lost.weight'] = name
+        path.write_text(json.dumps(index))
+        with pytest.raises(CheckpointReadError, match=r'not a \.safetensors file beside it'):
+            load_vit_weights(build('dinov2'), tmp_path)
 
 
 def test_a_folder_of_one_file(tmp_path):
