@@ -130,8 +130,12 @@ def test_biases_that_the_model_goes_without_are_refused():
         'vit_small_patch16_dinov3', num_classes=0, embed_dim=48, depth=2, num_heads=3
     )
     state = theirs(source, 'dinov3', NEW)
-    with pytest.raises(CheckpointMismatchError, match=r'differ in blocks\.0\.attn\.qkv\.bias'):
+    message = r'differ in blocks\.0\.attn\.qkv\.bias.*set model_kwargs=dict\(qkv_bias=True\)'
+    with pytest.raises(CheckpointMismatchError, match=message):
         load_vit_weights(model, state)
+    kwargs = {'embed_dim': 48, 'depth': 2, 'num_heads': 3, 'qkv_bias': True}
+    advised = timm.create_model('vit_small_patch16_dinov3', num_classes=0, **kwargs)
+    assert_complete(load_vit_weights(advised, state))
     state = {k: t * (not k.endswith(('q_proj.bias', 'v_proj.bias'))) for k, t in state.items()}
     assert_complete(load_vit_weights(model, state))
 

@@ -245,6 +245,8 @@ def _other_reason(
         advice = f'; {hint}' if hint and 'cls_token' in parts else ''
         if 'norm.weight' in report.missing:
             advice += '; the file has no final norm: leave final_norm out'
+        if any(name.endswith('.attn.qkv.bias') for name in report.unexpected):
+            advice += '; the file has biases of attention: set model_kwargs=dict(qkv_bias=True)'
         return (
             f'{report.matched:.1%} of the parameters fit, but the networks differ in '
             f'{shorten(parts)}{advice}'
