@@ -154,7 +154,7 @@ def test_what_is_left_over_of_the_backbone_is_refused(tmp_path, save, job):
 
 
 def test_no_training_resumes_from_it(tmp_path, save):
-    with pytest.raises(ValueError, match=r'no training can go on.*load_from'):
+    with pytest.raises(ValueError, match=r'no training can be resumed.*load_from'):
         run(tmp_path, save(), 'train', resume=True)
 
 

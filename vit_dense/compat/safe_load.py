@@ -3,8 +3,8 @@
 torch >= 2.6 reads with `weights_only=True`, which refuses every class it does not know; mmengine
 0.10.7 stores its `HistoryBuffer` and numpy numbers in each checkpoint, so its own files no longer
 load. The usual workarounds (`weights_only=False`, allowing `builtins.getattr`) let a crafted file
-run code. Here torch's restricted reader stays in charge, and the few names that mmengine's files
-mention are resolved to inert classes of this module. They record the content of the file, from
+run code. Here torch's restricted reader still reads the file, and resolves the few names that
+mmengine's files mention to inert classes of this module. They record the content of the file, from
 which plain numbers are made afterwards. Nothing that a file names is ever imported or called; a
 file that names anything else is refused.
 """

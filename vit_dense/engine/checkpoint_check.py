@@ -1,4 +1,4 @@
-"""Refuse checkpoints that are not the model's, where mmengine would go on with random weights.
+"""Reject checkpoints of another model, where mmengine would continue with random weights.
 
 mmengine loads what fits and logs the rest. A forgotten option or the wrong file then ends in a
 metric near chance and no error. Models of other projects (`weights.foreign`) are put under our
@@ -52,7 +52,7 @@ class CheckpointCheckHook(Hook):
         if foreign is not None:
             if runner._resume:
                 raise ValueError(
-                    f'{foreign} holds weights alone, from which no training can go on: leave '
+                    f'{foreign} holds weights alone, so no training can be resumed from it: leave '
                     f'--resume (resume=True) out and set load_from to the file'
                 )
             self._take_foreign(checkpoint, foreign, model, heads=not starts_training)

@@ -172,7 +172,7 @@ def _add_patch_bias(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
 
 
 def _check_rotation(tensors: dict[str, Tensor]) -> None:
-    """Refuse EVA-02 that mmpretrain trained with rotary positions of its own.
+    """Refuse an EVA-02 that mmpretrain trained with its own rotary positions.
 
     EVA-02 turns neighbouring channels by one angle. mmpretrain 1.2 does so as long as it keeps the
     angles of a converted file; what it computes itself, for another image size, is laid out
@@ -183,7 +183,7 @@ def _check_rotation(tensors: dict[str, Tensor]) -> None:
             raise ConversionError(
                 f'{name} turns the channels of a pair by two angles: mmpretrain trained this '
                 f"EVA-02 with rotary positions that are not EVA-02's, which no timm model has; "
-                f"take the weights that it started from, or train anew from timm's"
+                f"use the weights that it was initialised from, or train again from timm's"
             )
 
 

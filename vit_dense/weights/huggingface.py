@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ['from_hugging_face', 'is_hugging_face']
 
 _ROOT = 'embeddings.cls_token'
-_POSITIONS = 'embeddings.position_embeddings'  # which DINOv3, with rotary ones, has not
+_POSITIONS = 'embeddings.position_embeddings'  # DINOv3 has none, its positions are rotary
 _BLOCK = re.compile(r'^(?:encoder\.|model\.)?layers?\.(\d+)\.(.+)$')
 _PROJECTION = re.compile(
     r'^attention\.(?:attention\.)?(query|key|value|[qkv]_proj)\.(weight|bias)$'

@@ -1,7 +1,7 @@
 """What a weight file is: whose layout its names follow, which architecture, of what size.
 
-One table answers for everybody: the log line of a load, the error of a file that does not fit and
-the architecture that the converter builds (`architecture`).
+One table serves the log line of a load, the error of a file that does not fit, and the architecture
+that the converter builds (`architecture`).
 """
 
 import re
@@ -69,7 +69,7 @@ _FIRST_BLOCK = re.compile(r'(?:res)?blocks\.0\.')
 
 @dataclass(frozen=True)
 class Identity:
-    """What names and shapes say of a network; None where they say nothing.
+    """What the names and shapes of a state dict reveal about the network; None if unknown.
 
     Attributes:
         family: Architecture, such as `'a plain ViT'`; `'unknown'` for names of no known kind.

@@ -69,8 +69,8 @@ class ViTNames(NamedTuple):
 def bare_vit_names(tensors: Mapping[str, Tensor]) -> ViTNames:
     """Find the ViT in a state dict and put it under the names that timm's filters read.
 
-    Where several ViTs lie in one file (student and teacher, a model and its average) the teacher
-    or average is taken, else the largest.
+    If a file has several ViTs (student and teacher, a model and its average), the teacher or the
+    average is taken, otherwise the largest.
     """
     if is_google(tensors):
         return ViTNames(from_google(dict(tensors)), '', 0, 'google')
@@ -84,7 +84,7 @@ def bare_vit_names(tensors: Mapping[str, Tensor]) -> ViTNames:
 
 
 def strip_parallel(tensors: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
-    """Cut off what DistributedDataParallel and torch.compile put in front of all names.
+    """Remove the prefixes that DistributedDataParallel and torch.compile add to all names.
 
     Returns:
         The values by their new names, and what was cut off.
@@ -101,7 +101,7 @@ def strip_parallel(tensors: Mapping[str, Value]) -> tuple[dict[str, Value], str]
 def strip_prefix(
     tensors: Mapping[str, Value], roots: Collection[str], *, kept: Collection[str] = ()
 ) -> tuple[dict[str, Value], str]:
-    """Cut off whatever stands in front of a network's own names.
+    """Remove the prefix of a network's own names.
 
     Args:
         tensors: A state dict.
