@@ -130,10 +130,32 @@ def test_biases_that_the_model_goes_without_are_refused():
         'vit_small_patch16_dinov3', num_classes=0, embed_dim=48, depth=2, num_heads=3
     )
     state = theirs(source, 'dinov3', NEW)
-    with pytest.raises(CheckpointMismatchError, match=r'differ in blocks\.0\.attn\.qkv\.bias'):
+    message = r'differ in blocks\.0\.attn\.qkv\.bias.*set model_kwargs=dict\(qkv_bias=True\)'
+    with pytest.raises(CheckpointMismatchError, match=message):
         load_vit_weights(model, state)
+    kwargs = {'embed_dim': 48, 'depth': 2, 'num_heads': 3, 'qkv_bias': True}
+    advised = timm.create_model('vit_small_patch16_dinov3', num_classes=0, **kwargs)
+    assert_complete(load_vit_weights(advised, state))
     state = {k: t * (not k.endswith(('q_proj.bias', 'v_proj.bias'))) for k, t in state.items()}
     assert_complete(load_vit_weights(model, state))
+
+
+@pytest.mark.parametrize('lost', ['value.weight', 'query.bias'])
+def test_a_file_that_lacks_a_projection_is_refused(lost):
+    source = randomise(build('vit'))
+    state = theirs(source, 'vit', OLD)
+    del state[f'encoder.layer.1.attention.attention.{lost}']
+    with pytest.raises(CheckpointMismatchError, match=r'blocks\.1\.attn\.qkv'):
+        load_vit_weights(build('vit'), state)
+
+
+def test_tensors_of_other_shapes_than_their_names_promise_are_refused():
+    state = theirs(randomise(build('vit')), 'vit', OLD)
+    narrow = {'encoder.layer.1.attention.attention.value.weight': torch.zeros(48, 47)}
+    google = {'embedding/kernel': torch.zeros(16, 48)}
+    for content in (state | narrow, google, {'blocks.0.norm1.weight': torch.tensor(1.0)}):
+        with pytest.raises(CheckpointMismatchError, match='does not fit'):
+            load_vit_weights(build('vit'), content)
 
 
 def test_a_folder_of_several_files_with_an_index(tmp_path):
@@ -158,10 +180,11 @@ def test_a_folder_of_several_files_with_an_index(tmp_path):
     path.write_text(json.dumps(index))
     with pytest.raises(CheckpointReadError, match=r'1 tensors that its files lack \(lost\.weight'):
         load_vit_weights(build('dinov2'), tmp_path)
-    index['weight_map']['lost.weight'] = '../elsewhere.safetensors'
-    path.write_text(json.dumps(index))
-    with pytest.raises(CheckpointReadError, match='not a file beside it'):
-        load_vit_weights(build('dinov2'), tmp_path)
+    for name in ('../elsewhere.safetensors', path.name, '..', 1):
+        index['weight_map']['lost.weight'] = name
+        path.write_text(json.dumps(index))
+        with pytest.raises(CheckpointReadError, match=r'not a \.safetensors file beside it'):
+            load_vit_weights(build('dinov2'), tmp_path)
 
 
 def test_a_folder_of_one_file(tmp_path):

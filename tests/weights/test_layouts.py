@@ -120,6 +120,15 @@ def test_dino_takes_the_teacher(build, source):
     assert (report.section, report.prefix, report.outside) == ('teacher', 'backbone.', 2)
 
 
+@pytest.mark.parametrize(
+    ('other', 'taken'),
+    [('model_ema.', 'model_ema.'), ('teacher.vit.', 'teacher.vit.'), ('semantic.', 'vit.')],
+)
+def test_of_two_vits_the_average_is_taken(build, source, other, taken):
+    file = {f'{prefix}{name}': t for prefix in ('vit.', other) for name, t in source.items()}
+    assert load_vit_weights(build(), file).prefix == taken
+
+
 def dinov2(build, seed=0, registers=0):
     extra = {'reg_tokens': registers, 'no_embed_class': True} if registers else {}
     return build(seed=seed, patch_size=14, img_size=70, init_values=1e-5, **extra)

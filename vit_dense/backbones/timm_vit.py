@@ -90,8 +90,8 @@ class TimmViT(nn.Module):
             drop_path_rate: Stochastic depth, rising linearly to this rate at the last block.
             window_size: Edge of attention windows in tokens; None attends globally. A sequence
                 gives each block its own.
-            global_blocks: Blocks that attend globally nevertheless. Default: the last of each
-                quarter of the depth (ViTDet): every third block at depth 12, every sixth at
+            global_blocks: Blocks that attend globally despite `window_size`. Default: the last of
+                each quarter of the depth (ViTDet): every third block at depth 12, every sixth at
                 depth 24, as in the released ViT-Adapter.
             grad_checkpointing: Recompute blocks in the backward pass to save memory.
             frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks

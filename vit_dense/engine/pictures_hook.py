@@ -1,7 +1,7 @@
 """Save pictures of predictions at validation and test; a task draws one sample.
 
-Pictures are an aid: whatever goes wrong while one is drawn or written ends in one warning, and
-training goes on.
+Pictures are an aid: an error while one is drawn or written becomes a single warning, and training
+continues.
 """
 
 from collections.abc import Iterator, Sequence

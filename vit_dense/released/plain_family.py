@@ -1,4 +1,4 @@
-"""What the released ViT-Adapter and ViT-CoMer compute otherwise than timm's ViT.
+"""What the released ViT-Adapter and ViT-CoMer compute differently from timm's ViT.
 
 Source: the released code of both (segmentation and detection share it). Their trained weights give
 the published figures only under the same function, which differs in two places:

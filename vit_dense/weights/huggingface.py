@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ['from_hugging_face', 'is_hugging_face']
 
 _ROOT = 'embeddings.cls_token'
-_POSITIONS = 'embeddings.position_embeddings'  # which DINOv3, with rotary ones, has not
+_POSITIONS = 'embeddings.position_embeddings'  # DINOv3 has none, its positions are rotary
 _BLOCK = re.compile(r'^(?:encoder\.|model\.)?layers?\.(\d+)\.(.+)$')
 _PROJECTION = re.compile(
     r'^attention\.(?:attention\.)?(query|key|value|[qkv]_proj)\.(weight|bias)$'
@@ -54,8 +54,8 @@ def is_hugging_face(tensors: Mapping[str, Tensor]) -> bool:
 def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a ViT, DINOv2 or DINOv3; query, key and value become one layer.
 
-    A bias of zero takes the place of the one that DINOv3's keys go without. Names without a
-    counterpart stay as they are.
+    DINOv3's keys have no bias, which becomes a bias of zero. Names without a counterpart stay as
+    they are.
     """
     is_dinov3 = _POSITIONS not in tensors
     registers = 'storage_tokens' if is_dinov3 else 'register_tokens'
@@ -73,8 +73,10 @@ def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             out[f'blocks.{match[1]}.{_rename(match[2], block_rules)}'] = tensor
     for layer, parts in projections.items():
-        like = next(iter(parts.values()))
-        out[layer] = torch.cat([parts.get(part, torch.zeros_like(like)) for part in 'qkv'])
+        if layer.endswith('.bias') and parts.keys() == {'q', 'v'}:
+            parts['k'] = torch.zeros_like(parts['q'])
+        # Of a file that lacks a part, the layer has a wrong shape and is refused.
+        out[layer] = torch.cat([parts[part] for part in 'qkv' if part in parts])
     return out if is_dinov3 or not gated else _fuse_gate(out)
 
 

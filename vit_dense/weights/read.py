@@ -184,20 +184,21 @@ def _weights_in(folder: Path) -> Path:
         return found[0]
     listed = ', '.join(path.name for path in found) or 'none'
     raise FileNotFoundError(
-        f'checkpoint {str(folder)!r} is a folder without one {_INDEX[1:]} or .safetensors file '
-        f'(found {listed}); give the path of the file'
+        f'checkpoint {str(folder)!r} is a folder; it must hold exactly one *{_INDEX} or '
+        f'*.safetensors file (found {listed}): give the path of the file'
     )
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """Read the files that an index names; every tensor of the index must be there."""
     try:
-        places: dict[str, str] = json.loads(index.read_text(encoding='utf-8'))['weight_map']
-        names = sorted(set(places.values()))
+        places = dict(json.loads(index.read_text(encoding='utf-8'))['weight_map'])
+        names = sorted({str(name) for name in places.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _broken(index, error) from error
-    if outside := [name for name in names if Path(name).name != name]:
-        raise CheckpointReadError(f'{index} names {outside[0]!r}, which is not a file beside it')
+    for name in names:
+        if Path(name).name != name or not name.endswith('.safetensors'):
+            raise CheckpointReadError(f'{index} names {name!r}, not a .safetensors file beside it')
     tensors: dict[str, Tensor] = {}
     for name in names:
         tensors |= read_checkpoint(index.with_name(name))
