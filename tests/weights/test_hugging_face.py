@@ -187,6 +187,40 @@ def test_a_folder_of_several_files_with_an_index(tmp_path):
             load_vit_weights(build('dinov2'), tmp_path)
 
 
+@pytest.mark.parametrize('place', [5, '', '..', 'pickle.pth', 'model.safetensors.index.json'])
+def test_an_index_names_nothing_but_files_beside_it(tmp_path, place):
+    torch.save({'w': torch.zeros(1)}, tmp_path / 'pickle.pth')
+    index = tmp_path / 'model.safetensors.index.json'
+    index.write_text(json.dumps({'weight_map': {'w': place}}))
+    with pytest.raises(CheckpointReadError, match=r'model\.safetensors\.index\.json'):
+        load_vit_weights(build('vit'), tmp_path)
+
+
+@pytest.mark.parametrize('lost', ['query.weight', 'value.weight', 'query.bias', 'value.bias'])
+def test_a_lost_projection_is_refused(lost):
+    state = theirs(randomise(build('vit')), 'vit', OLD)
+    del state[f'encoder.layer.0.attention.attention.{lost}']
+    with pytest.raises(CheckpointMismatchError, match=r'missing \(1\): blocks\.0\.attn\.qkv'):
+        load_vit_weights(build('vit'), state)
+
+
+@pytest.mark.parametrize('lost', ['gate_proj', 'up_proj'])
+def test_a_lost_half_of_a_gate_is_refused(lost):
+    state = theirs(randomise(build('dinov2 swiglu')), 'dinov2 swiglu', NEW)
+    rest = {key: t for key, t in state.items() if f'0.mlp.{lost}' not in key}
+    assert len(rest) == len(state) - 2
+    with pytest.raises(CheckpointMismatchError, match=r'missing .*blocks\.0\.mlp\.fc1'):
+        load_vit_weights(build('dinov2 swiglu'), rest)
+
+
+def test_projections_of_other_shapes_are_refused():
+    name = 'encoder.layer.0.attention.attention.query.weight'
+    for shape in ((), (5, 7)):
+        state = theirs(randomise(build('vit')), 'vit', OLD) | {name: torch.zeros(shape)}
+        with pytest.raises(CheckpointMismatchError, match=r'blocks\.0\.attn\.qkv\.weight'):
+            load_vit_weights(build('vit'), state)
+
+
 def test_a_folder_of_one_file(tmp_path):
     source = randomise(build('vit'))
     save_file(theirs(source, 'vit', OLD), tmp_path / 'model.safetensors')

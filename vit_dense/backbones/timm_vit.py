@@ -162,7 +162,8 @@ class TimmViT(nn.Module):
                 drop_path_rate=self.drop_path_rate,
                 **self._build_kwargs(),
             )
-        except (TypeError, AssertionError) as error:
+        # A channel or block count below 0 or 1 shows as one of the last two.
+        except (TypeError, AssertionError, ZeroDivisionError, RuntimeError) as error:
             raise ValueError(
                 f'timm could not build {self.model_name!r} with model_kwargs='
                 f'{self.model_kwargs}: {error}'
@@ -367,8 +368,8 @@ def _check_arguments(
 
 def _check_patch_size(given: Any) -> None:
     """Raise `ValueError` if `given` is neither a positive whole number nor a pair of them."""
-    edges = given if isinstance(given, tuple | list) else [given]
-    if not edges or any(type(edge) is not int or edge < 1 for edge in edges):
+    edges = given if isinstance(given, tuple | list) else [given, given]
+    if len(edges) != len('HW') or any(type(edge) is not int or edge < 1 for edge in edges):
         raise ValueError(
             f'model_kwargs has patch_size={given!r}: give the edge of a patch in pixels, a whole '
             'number of at least 1, such as 16'

@@ -4,6 +4,7 @@ import platform
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ def main() -> int:
             _explain(name, error, asked, problems)
     _row('mmcv ops', mmcv_ops())
     _row('device', device())
-    if error := _import_error('vit_dense.engine'):
-        _explain('vit_dense', error, asked, problems)
+    for name, error in _own_errors():
+        _explain(name, error, asked, problems)
     if not asked:
         print('Versions were not compared: this needs vit_dense installed by pip, and packaging.')
     for command, message in problems.items():
@@ -110,6 +111,18 @@ def _check_versions(found: dict[str, str], wanted: str, asked: Asked, problems: 
         if allowed and not allowed.contains(version, prereleases=True):
             message = f'{name} {version} is outside the tested versions {allowed}.'
             problems[f'pip install "{name}{allowed}"'] = message
+
+
+def _own_errors() -> Iterator[tuple[str, Exception]]:
+    """Yield what cannot be imported of vit_dense: the core, and what the installed tasks need."""
+    core: Exception | None = vars(sys.modules['vit_dense']).get('_import_error')
+    if core:
+        yield 'vit_dense', core
+        return
+    for library, part in (('mmseg', 'vit_dense.segmentation'), ('mmdet', 'vit_dense.detection')):
+        error = _import_error(part) if library in sys.modules else None
+        if error:
+            yield part, error
 
 
 def _import_error(name: str) -> Exception | None:

@@ -112,9 +112,9 @@ class CheckpointCheckHook(Hook):
                 min_matched=self.min_backbone,
                 option='min_backbone of CheckpointCheckHook in default_hooks',
                 leftovers=True,
-                advice=f'The file has {shorten(given) or "nothing"}. For weights of a ViT alone set '
-                'backbone.vit.checkpoint instead, which resizes; to accept what fits of the file, '
-                'set min_backbone=0',
+                advice=f'The file has {shorten(given) or "nothing"}. For weights of a ViT alone '
+                'set backbone.vit.checkpoint instead, which resizes; to accept what fits of the '
+                'file, set min_backbone=0',
             )
         if report.missing:
             print_log(

@@ -49,6 +49,11 @@ def check_source(pretrained: bool, checkpoint: Checkpoint) -> None:
             f'checkpoint={checkpoint!r}: give dict(path=...) and none but these options: '
             f'{", ".join(sorted(options))}'
         )
+    if not isinstance(checkpoint['path'], str | Path):
+        raise ValueError(
+            f'checkpoint={checkpoint!r}: path must name a file; for random weights, set '
+            f'checkpoint=None'
+        )
 
 
 def load_from_source(backbone: Any, load: Callable[[Path | dict[str, Tensor]], LoadReport]) -> bool:
