@@ -59,7 +59,7 @@ def user_message(error: Exception) -> str | None:
     """Return what to tell the user about `error`, or None if it may not be a user's mistake."""
     text = str(error)
     if isinstance(error, TypeError):
-        return _misspelt_argument(error)
+        return _no_dict(error) or _misspelt_argument(error)
     if isinstance(error, KeyError):
         return _unknown_type(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
@@ -108,6 +108,18 @@ def _names(registry: Registry) -> set[str]:
     """Return all names registered in `registry` and in its children."""
     below = (_names(child) for child in registry.children.values())
     return set(registry.module_dict).union(*below)
+
+
+def _no_dict(error: TypeError) -> str | None:
+    """Name the value that stands in a config where `dict(type=...)` must."""
+    innermost = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    if [one.f_code.co_name for one in innermost] != [_BUILDER] or 'cfg' not in str(error):
+        return None
+    values = innermost[0].f_locals
+    if isinstance(given := values.get('cfg'), Mapping):
+        return None
+    registry = getattr(values.get('registry'), 'name', 'type')
+    return f'The config has {given!r} where dict(type=...) of a {registry} must be.'
 
 
 def _misspelt_argument(error: TypeError) -> str | None:
