@@ -96,6 +96,18 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "CheckpointHook has no argument 'intervall'. Did you mean interval",
     ),
+    'unknown figure': (
+        train(
+            lambda config: config['default_hooks'].update(
+                checkpoint={'type': 'CheckpointHook', 'save_best': 'foo'}
+            )
+        ),
+        "default_hooks.checkpoint.save_best names 'foo', a figure of which mmengine cannot tell",
+    ),
+    'validation without data': (
+        train(lambda config: config.update(val_dataloader=None)),
+        'val_dataloader, val_cfg and val_evaluator belong together: set all three, or all to None.',
+    ),
     'no dict': (
         lambda _: MODELS.build({'type': 'ViTAdapter', 'vit': 'TimmViT'}),
         "The config has 'TimmViT' where dict(type=...) of a model must be.",

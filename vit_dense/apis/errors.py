@@ -20,6 +20,18 @@ _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
+# Beginnings of mmengine's errors about a config, and what to say instead.
+_FOREIGN = (
+    (
+        r'Cannot infer the rule for key (\S+),',
+        'default_hooks.checkpoint.save_best names {0!r}, a figure of which mmengine cannot tell '
+        "whether greater is better: correct the name, or set rule='greater' or 'less' beside it.",
+    ),
+    (
+        r'(\w+), (\w+),? and (\w+) should be either all None',
+        '{0}, {1} and {2} belong together: set all three, or all to None.',
+    ),
+)
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
 # What a config must import to use the types of a task.
@@ -64,6 +76,9 @@ def user_message(error: Exception) -> str | None:
         return _unknown_type(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
         return text.rsplit('\nValueError: ', 1)[-1].strip()
+    for pattern, message in _FOREIGN:
+        if found := re.match(pattern, text):
+            return message.format(*found.groups())
     frames = traceback.extract_tb(error.__traceback__)
     if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
         return text
