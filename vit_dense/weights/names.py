@@ -27,6 +27,8 @@ _ROOTS = (
     'pixel_embed.proj.weight',  # TNT
     'embeddings.cls_token',  # Hugging Face
 )
+# A prefix that says so: `model_ema.`, `teacher.backbone.`, but not `semantic.`.
+_AVERAGE = re.compile(r'(?:^|[._])ema|teacher')
 # SAM: timm recognises the file by this prefix.
 _KEPT_PREFIXES = ('image_encoder.',)
 # DINOv2's training keeps blocks in groups, each padded in front so that the second number is the
@@ -126,7 +128,7 @@ def strip_prefix(
         return stripped, prefix
 
     def preference(candidate: str) -> tuple[int, bool, int, int]:
-        averaged = 'ema' in candidate or 'teacher' in candidate
+        averaged = bool(_AVERAGE.search(candidate))
         inside = sum(name.startswith(candidate) for name in stripped)
         return known[candidate], averaged, inside, -len(candidate)
 
