@@ -76,12 +76,26 @@ def user_message(error: Exception) -> str | None:
         return _unknown_type(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
         return text.rsplit('\nValueError: ', 1)[-1].strip()
+    if isinstance(error, ImportError) and (absent := _absent_library(error)):
+        return (
+            f'{absent} is not installed, which this config needs: pip install "vit_dense[all]". '
+            '`vit-dense doctor` shows what else is missing.'
+        )
     for pattern, message in _FOREIGN:
         if found := re.match(pattern, text):
             return message.format(*found.groups())
     frames = traceback.extract_tb(error.__traceback__)
     if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
         return text
+    return None
+
+
+def _absent_library(error: BaseException | None) -> str | None:
+    """Return the library of OpenMMLab whose absence led to `error`."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name in ('mmcv', 'mmseg', 'mmdet'):
+            return error.name
+        error = error.__cause__ or error.__context__
     return None
 
 

@@ -83,17 +83,17 @@ def check_schedule(runner: Runner) -> None:
 
 def check_saving(runner: Runner) -> None:
     """Raise `ValueError` if `CheckpointHook` has an argument that fails when it first saves."""
-    known = {*signature(CheckpointHook).parameters, *signature(runner.save_checkpoint).parameters}
-    for hook in runner.hooks:
-        for name in getattr(hook, 'args', ()) if type(hook) is CheckpointHook else ():
-            if name not in known:
-                taken = sorted(signature(CheckpointHook).parameters.keys() - {'kwargs'})
-                close = get_close_matches(name, taken, n=2)
-                hint = f' Did you mean {" or ".join(close)}?' if close else ''
-                raise ValueError(
-                    f'default_hooks.checkpoint: CheckpointHook has no argument {name!r}.{hint} It '
-                    f'takes {", ".join(taken)}.'
-                )
+    taken = sorted(signature(CheckpointHook).parameters.keys() - {'kwargs'})
+    for hook in getattr(runner, '_hooks', ()):
+        if type(hook) is not CheckpointHook:
+            continue
+        for name in hook.args.keys() - {*taken, *signature(runner.save_checkpoint).parameters}:
+            close = get_close_matches(name, taken, n=2)
+            hint = f' Did you mean {" or ".join(close)}?' if close else ''
+            raise ValueError(
+                f'default_hooks.checkpoint: CheckpointHook has no argument {name!r}.{hint} It '
+                f'takes {", ".join(taken)}.'
+            )
 
 
 def check_task(dataset: Any, split: str, *, wanted: str, other: str, advice: str) -> None:
