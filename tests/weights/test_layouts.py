@@ -106,6 +106,12 @@ def test_deit3_layer_scale(build):
     assert_complete(load_vit_weights(build(init_values=0.1, no_embed_class=True), released_adapter))
 
 
+def test_a_prefix_that_only_contains_ema_is_no_average(build, source):
+    file = {f'semantic_branch.{name}': torch.zeros_like(t) for name, t in source.items()}
+    file |= {f'backbone.{name}': t for name, t in source.items()}
+    assert load_vit_weights(build(), file).prefix == 'backbone.'
+
+
 def test_dino_takes_the_teacher(build, source):
     student = build(seed=3).state_dict()
     file = {

@@ -28,7 +28,8 @@ class LoadReport:
         ignored: Names of the file that an encoder does not need: classifier heads, pre-training
             decoders, the norm before the classifier.
         outside: Number of tensors outside `prefix` (a decode head, an adapter).
-        mismatched: Name -> (shape in the file, shape in the model); never empty without an error.
+        mismatched: Name -> (shape in the file, shape in the model), or the number formats if those
+            differ in kind; never empty without an error.
         matched: Share of the model's parameters (by count, heads excluded) that were loaded.
         expected: Number of the model's tensors, heads excluded.
         recognised: What the file is, judged by its names; `''` if unknown.
@@ -47,7 +48,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     outside: int = 0
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    mismatched: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     matched: float = 0.0
     expected: int = 0
     recognised: str = ''
@@ -64,7 +65,8 @@ class LoadReport:
     def rows(self) -> list[str]:
         """Return what does not fit, a line for each kind."""
         lines = [
-            f'  wrong shape: {name} is {in_file} in the file, {in_model} in the model'
+            f'  wrong {"shape" if isinstance(in_file, tuple) else "numbers"}: {name} is {in_file} '
+            f'in the file, {in_model} in the model'
             for name, (in_file, in_model) in list(self.mismatched.items())[:_SHOWN]
         ]
         for label, names in (('missing', self.missing), ('unexpected', self.unexpected)):
@@ -135,7 +137,10 @@ def compare(
     for name, tensor in given.items():
         target = expected.get(name)
         if target is not None and isinstance(tensor, Tensor) and tensor.shape == target.shape:
-            fitting[name] = tensor
+            if _is_same_kind(tensor, target):
+                fitting[name] = tensor
+            else:
+                report.mismatched[name] = (tensor.dtype, target.dtype)
         elif ignored(name) or name.endswith(_COUNTER):
             report.ignored.append(name)
         elif target is None:
@@ -152,6 +157,11 @@ def compare(
     found = sum(size for name, size in counted.items() if name in fitting)
     report.matched = found / total if total else 1.0
     return fitting
+
+
+def _is_same_kind(tensor: Tensor, target: Tensor) -> bool:
+    """Return whether numbers keep their meaning: quantised weights (int8) do not as floats."""
+    return tensor.is_floating_point() or not target.is_floating_point()
 
 
 def shortfall(
