@@ -24,6 +24,8 @@ PROVIDERS = {
 _OPTIONAL = ('mmcv', 'mmseg', 'mmdet')
 # Other modules that are named differently from their distribution.
 _OWNERS = {'pkg_resources': 'setuptools', 'cv2': 'opencv-python', 'PIL': 'pillow'}
+# Not from an index by name, where another package might have it.
+_OURS = 'Install vit_dense again from its source, or report the stack of: python -c "import {}"'
 _AGAIN = 'Repair what is listed above first, then run `vit-dense doctor` again.'
 
 Asked = dict[str, Any]  # distribution -> its requirement, from `packaging`
@@ -139,6 +141,8 @@ def _explain(name: str, error: Exception, asked: Asked, problems: Problems) -> N
         command = _install([_owner(absent)], asked)
     elif problems:
         command = _AGAIN
+    elif name.partition('.')[0] == 'vit_dense':
+        command = _OURS.format(name)
     else:
         pair = ['torch', 'torchvision']  # compiled for each other
         command = _install(pair if name in pair else [_owner(name)], asked, '--force-reinstall ')

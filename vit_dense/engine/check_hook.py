@@ -71,7 +71,7 @@ def check_schedule(runner: Runner) -> None:
     names = [length] if runner.val_loop is None else [length, 'val_interval']
     for name in names:
         value = getattr(loop, name, 1)
-        if not isinstance(value, int | float) or value < 1:
+        if not isinstance(value, int | float) or value < 1 or value % 1:
             hint = (
                 ' To train without validation, set val_cfg, val_dataloader and val_evaluator to '
                 'None.'
