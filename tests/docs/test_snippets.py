@@ -73,12 +73,14 @@ def write(block: Block, folder: Path) -> Path:
 @pytest.fixture
 def registered():
     """Types that a test registers are forgotten afterwards."""
-    types, modules = dict(MODELS.module_dict), set(sys.modules)
+    modules = set(sys.modules)
     yield
-    MODELS._module_dict = types
-    for block in CODE:
-        if block.title and (name := Path(block.title).stem) not in modules:
-            sys.modules.pop(name, None)
+    own = {Path(block.title).stem for block in CODE if block.title} - modules
+    for name, kind in list(MODELS.module_dict.items()):
+        if kind.__module__ in own:
+            MODELS._module_dict.pop(name)
+    for name in own:
+        sys.modules.pop(name, None)
 
 
 def build(config: Config) -> torch.nn.Module:
