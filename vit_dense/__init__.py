@@ -10,6 +10,8 @@ from importlib.util import find_spec as _find_spec
 
 from .version import __version__
 
+_import_error: Exception | None = None
+
 try:
     from .compat import apply as _apply_compat
 
@@ -19,10 +21,11 @@ try:
 
     if _find_spec('vit_dense.released'):  # optional: released ViT-Adapter, ViT-CoMer checkpoints
         from . import released as _released  # noqa: F401
-except Exception:
+except Exception as _error:
     from .cli import is_doctor_call as _is_doctor_call
 
-    if not _is_doctor_call():  # `vit-dense doctor` says what is broken
+    if not _is_doctor_call():
         raise
+    _import_error = _error  # `vit-dense doctor` says what is broken
 
 __all__ = ['__version__', 'adapters', 'backbones', 'engine']

@@ -285,6 +285,7 @@ def test_trains_under_fsdp(adapter):
         ({'vit': {'final_norm': True}}, r'final_norm=True: ViT\w+ has norms of its own'),
         ({'vit_feature_source': 'all'}, r"not one of 'stages'.*'last'"),
         ({'norm': 'SyncBN'}, r"norm='SyncBN' is not one of \['BN', 'LN'\]"),
+        ({'deform_ratio': float('inf')}, 'deform_ratio=inf: give a positive number'),
         ({'deform_num_heads': 5}, 'deform_num_heads and deform_ratio'),
         ({'vit': {'model_kwargs': {'depth': 3}}}, '3 blocks cannot be cut into 4 stages'),
     ],

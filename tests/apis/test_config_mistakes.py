@@ -88,6 +88,30 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
         train(lambda config: config.update(train_cfg={'by_epoch': True, 'max_epochs': 0})),
         'train_cfg.max_epochs=0: give a whole number of at least 1.',
     ),
+    'intervall': (
+        train(
+            lambda c: c['default_hooks'].update(
+                checkpoint={'type': 'CheckpointHook', 'intervall': 1}
+            )
+        ),
+        "CheckpointHook has no argument 'intervall'. Did you mean interval",
+    ),
+    'unknown figure': (
+        train(
+            lambda config: config['default_hooks'].update(
+                checkpoint={'type': 'CheckpointHook', 'save_best': 'foo'}
+            )
+        ),
+        "default_hooks.checkpoint.save_best names 'foo', a figure of which mmengine cannot tell",
+    ),
+    'validation without data': (
+        train(lambda config: config.update(val_dataloader=None)),
+        'val_dataloader, val_cfg and val_evaluator belong together: set all three, or all to None.',
+    ),
+    'no dict': (
+        lambda _: MODELS.build({'type': 'ViTAdapter', 'vit': 'TimmViT'}),
+        "The config has 'TimmViT' where dict(type=...) of a model must be.",
+    ),
     'std=0': (lambda _: check_std([0.0, 0.0, 0.0]), 'data_preprocessor.std=[0.0, 0.0, 0.0]'),
     'std<0': (lambda _: check_std([1.0, -1.0, 1.0]), 'must be positive'),
     'softmax of one channel': (

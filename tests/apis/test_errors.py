@@ -1,9 +1,12 @@
 """A user's mistake ends in its message; other errors keep their stack."""
 
+import sys
+from pathlib import Path
+
 import pytest
 from mmengine.registry import MODELS
 
-from vit_dense.apis import report_user_errors, training
+from vit_dense.apis import load_config, report_user_errors, training
 from vit_dense.apis.errors import user_message
 from vit_dense.data.folder_checks import LabelRule, check_found
 
@@ -60,3 +63,16 @@ def test_a_misspelt_type_names_the_nearest(capfd: pytest.CaptureFixture[str]) ->
     assert "type='VitAdapter' is registered as no model. Did you mean ViTAdapter" in text
     with pytest.raises(KeyError):
         report_user_errors(lambda: {}['x'])
+
+
+def test_a_library_that_is_absent_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / 'needs_mmseg.py').write_text(
+        'raise ModuleNotFoundError("No module named \'mmseg\'", name="mmseg")'
+    )
+    path = tmp_path / 'config.py'
+    path.write_text("custom_imports = dict(imports=['needs_mmseg'], allow_failed_imports=False)")
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    assert report_user_errors(lambda: load_config(str(path))) == 2
+    assert 'Error: mmseg is not installed, which this config needs' in capfd.readouterr().err

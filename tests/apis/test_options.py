@@ -66,6 +66,14 @@ def test_options_that_no_config_has(tmp_path: Path) -> None:
     assert config.randomness == {'seed': 3}, 'what the runner takes, though the file has it not'
 
 
+@pytest.mark.parametrize('key', ['hooks.5.interval', 'hooks.first.interval', 'hooks.0.kind.name'])
+def test_options_that_lead_nowhere(tmp_path: Path, key: str) -> None:
+    path = tmp_path / 'mine.py'
+    path.write_text("hooks = [dict(kind='a')]")
+    with pytest.raises(ValueError, match=f'--cfg-options {key}=3: '):
+        load_config(str(path), cfg_options={key: 3})
+
+
 def test_a_base_that_does_not_exist(tmp_path: Path) -> None:
     path = write(tmp_path / 'a.py', "_base_ = './vit_maskrcnn_coco.py'")
     with pytest.raises(ValueError, match=r"vit_maskrcnn_coco\.py.*'vit_dense::NAME'"):

@@ -149,3 +149,27 @@ def test_only_the_doctor_runs_where_torch_does_not(folder: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith('OSError: broken')
+
+
+@pytest.mark.parametrize(
+    ('module', 'reported'),
+    [
+        ('vit_dense.compat.default_hooks', 'vit_dense'),
+        ('vit_dense.released.heads', 'vit_dense'),
+        ('vit_dense.segmentation.dataset', 'vit_dense.segmentation'),
+        ('vit_dense.detection.necks', 'vit_dense.detection'),
+    ],
+)
+def test_errors_of_this_package_are_found(folder: Path, module: str, reported: str) -> None:
+    (folder / 'sitecustomize.py').write_text(
+        'import sys\n'
+        'class Planted:\n'
+        '    def find_spec(self, name, *_):\n'
+        f'        if name == {module!r}:\n'
+        '            raise ImportError("planted")\n'
+        'sys.meta_path.insert(0, Planted())\n'
+    )
+    done = run_doctor(folder)
+    assert done.returncode == 1, done.stdout
+    assert f'\n{reported} cannot be imported: planted\n' in done.stdout
+    assert done.stdout.endswith('\n1 problem found\n')

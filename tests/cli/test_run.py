@@ -82,6 +82,19 @@ def test_a_script_sees_what_python_itself_would_show(
     assert json.loads(plain.stdout) == json.loads(ours.stdout)
 
 
+def test_a_module_that_does_not_exist_is_named_without_a_stack(project: Path) -> None:
+    for name in ('nowhere', 'package.nowhere', 'package'):
+        done = run(*RUN, '-m', name, cwd=project)
+        assert done.returncode == 2
+        assert done.stderr.startswith('Error: ')
+        assert name in done.stderr
+        assert 'Traceback' not in done.stderr
+    (project / 'mine.py').write_text('import nowhere')
+    done = run(*RUN, '-m', 'mine', cwd=project)
+    assert done.returncode == 1
+    assert 'mine.py", line 1' in done.stderr, 'an import of the module itself'
+
+
 def test_a_script_imports_mmdet_first_and_its_errors_pass_through(project: Path) -> None:
     text = 'from mmdet.apis import init_detector\nfrom mmseg.apis import init_model\n'
     (project / 'mine.py').write_text(f'{text}print("in", __doc__)\nraise RuntimeError("mine")')

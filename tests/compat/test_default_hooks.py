@@ -36,3 +36,9 @@ def test_every_inherited_hook_can_be_removed(task: str, name: str, tmp_path: Pat
     rest = kinds(dict(hooks), 'rest')
     kind = Config.fromfile(CONFIGS / TASKS[task]).default_hooks[name].type
     assert sorted([*rest, HOOKS.get(kind).__name__]) == whole
+
+
+def test_a_misspelt_name_that_removes_nothing_is_refused(tmp_path: Path) -> None:
+    hooks = {'pictures': {'type': 'SegPicturesHook'}, 'picture': None}
+    with pytest.raises(ValueError, match='picture=None removes no hook: did you mean pictures='):
+        tiny_runner(tmp_path, default_hooks=hooks, experiment_name='misspelt')

@@ -148,3 +148,15 @@ def test_interrupted_download_leaves_nothing(
             CheckpointLoader.load_checkpoint(f'{server}/model.pth')
     assert not list((tmp_path / 'hub' / 'checkpoints').iterdir())
     assert CheckpointLoader.load_checkpoint(f'{server}/model.pth')['w'].tolist() == [1, 1]
+
+
+def test_without_network_the_message_says_where_a_copy_would_be_found(
+    tmp_path: Path, load: Any, server: str
+) -> None:
+    url = f'{server}/absent/model.pth'
+    with pytest.raises(ValueError, match=r'could not be downloaded .* save the copy as') as caught:
+        CheckpointLoader.load_checkpoint(url)
+    place = Path(str(caught.value).rpartition('save the copy as ')[2].removesuffix('.'))
+    assert place.parent == tmp_path / 'hub' / 'checkpoints'
+    torch.save({'w': torch.ones(2)}, place)
+    assert CheckpointLoader.load_checkpoint(url)['w'].tolist() == [1, 1]

@@ -81,6 +81,14 @@ def test_the_model_s_own_checkpoint_is_tested(tmp_path, save):
     assert torch.equal(model.head.weight, state['head.weight'])
 
 
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.'])
+def test_prefixes_of_wrappers_are_cut_off(tmp_path, prefix):
+    state = Toy().state_dict()
+    torch.save({f'{prefix}{name}': t for name, t in state.items()}, tmp_path / 'weights.pth')
+    model = run(tmp_path, 'test', checkpoint=tmp_path / 'weights.pth')
+    assert torch.equal(model.head.weight, state['head.weight'])
+
+
 @pytest.mark.parametrize('change', [None, torch.zeros(2)])
 def test_missing_and_misshapen_tensors_are_refused(tmp_path, save, change):
     path = save(**{'head.bias': change, 'neck.bias': torch.zeros(1)})

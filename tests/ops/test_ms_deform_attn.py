@@ -123,6 +123,19 @@ def test_empty_queries():
     assert out.shape == (2, 0, 12)
 
 
+@pytest.mark.parametrize('way', [_by_grid_sample, _by_embedding_bag])
+def test_a_layer_takes_an_empty_batch(monkeypatch, way):
+    module = sys.modules['vit_dense.ops.ms_deform_attn']
+    monkeypatch.setattr(module, '_by_embedding_bag', way)
+    layer = MSDeformAttn(12, 3, num_levels=2)
+    grid = SamplingGrid.of(torch.rand(4, 2), [(2, 3), (1, 2)], [8, 16])
+    feat = torch.randn(0, 8, 12, requires_grad=True)
+    out = layer(torch.randn(0, 4, 12), grid, feat)
+    assert out.shape == (0, 4, 12)
+    out.sum().backward()
+    assert feat.grad.shape == feat.shape
+
+
 def test_wrong_level_sizes_are_refused():
     value, locations, weights = (x.detach() for x in random_inputs())
     with pytest.raises(ValueError, match=r'49 value tokens.*asks for 35'):

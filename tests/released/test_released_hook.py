@@ -154,7 +154,7 @@ def test_what_is_left_over_of_the_backbone_is_refused(tmp_path, save, job):
 
 
 def test_no_training_resumes_from_it(tmp_path, save):
-    with pytest.raises(ValueError, match=r'no training can go on.*load_from'):
+    with pytest.raises(ValueError, match=r'no training can be resumed.*load_from'):
         run(tmp_path, save(), 'train', resume=True)
 
 
@@ -198,6 +198,7 @@ def test_heads_are_told_from_the_backbone(tmp_path, save):
             r' 0\.0% of the parameters(?s:.*)go into vit\.checkpoint',
         ),
         ('ours', None, r"add prefix='backbone\.'"),
+        ('ViT', None, r'go into vit\.checkpoint'),
         ('ours', 'backbone.', None),
         ('released', None, None),
     ],
@@ -210,6 +211,8 @@ def test_init_cfg_takes_what_fits_or_refuses(tmp_path, content, prefix, message)
     if content == 'ours':
         content = source.state_dict()
         wanted = source.backbone.up.weight
+    elif content == 'ViT':
+        content = source.backbone.vit.model.state_dict()
     elif content == 'released':
         content, wanted = state, state['up.weight']
     torch.save({'state_dict': content}, path)

@@ -149,3 +149,14 @@ def test_what_cannot_be_drawn_ends_in_one_warning(
     run(SegPicturesHook(), runner, 'val')
     assert len(told) == 2
     assert 'cannot write' in told[1]
+
+
+@pytest.mark.parametrize('outputs', [[None], [torch.zeros(2)], {'a': 1}, torch.zeros(2, 3)])
+def test_outputs_of_other_kinds_end_no_evaluation(runner: SimpleNamespace, outputs: Any) -> None:
+    SegPicturesHook().after_val_iter(runner, 0, {'inputs': []}, outputs)
+
+
+@pytest.mark.parametrize('count', ['a', 1.5, 0])
+def test_a_count_is_a_whole_number(count: Any) -> None:
+    with pytest.raises(ValueError, match=f'count >= 1, or None for every image, got {count!r}'):
+        SegPicturesHook(count=count)

@@ -18,6 +18,7 @@ from vit_dense.backbones import TimmViT
 from vit_dense.weights import CheckpointMismatchError, load_vit_weights
 from vit_dense.weights.convert import ConversionError, to_timm_names
 from vit_dense.weights.identify import name_layout
+from vit_dense.weights.names import bare_vit_names
 
 RECORDED = json.loads(Path(__file__).with_name('recorded_layouts.json').read_text())
 
@@ -109,7 +110,7 @@ def test_another_rotation_is_refused():
     with pytest.raises(CheckpointMismatchError, match='by two angles: mmpretrain trained'):
         load_vit_weights(model, state)
     with pytest.raises(ConversionError):
-        to_timm_names(state, model, antialias=True)
+        to_timm_names(bare_vit_names(state), model, antialias=True)
     state['backbone.rope.freqs_cos'] = angles.repeat_interleave(2, dim=1)
     assert load_vit_weights(model, state).matched == 1
 

@@ -130,10 +130,32 @@ def test_biases_that_the_model_goes_without_are_refused():
         'vit_small_patch16_dinov3', num_classes=0, embed_dim=48, depth=2, num_heads=3
     )
     state = theirs(source, 'dinov3', NEW)
-    with pytest.raises(CheckpointMismatchError, match=r'differ in blocks\.0\.attn\.qkv\.bias'):
+    message = r'differ in blocks\.0\.attn\.qkv\.bias.*set model_kwargs=dict\(qkv_bias=True\)'
+    with pytest.raises(CheckpointMismatchError, match=message):
         load_vit_weights(model, state)
+    kwargs = {'embed_dim': 48, 'depth': 2, 'num_heads': 3, 'qkv_bias': True}
+    advised = timm.create_model('vit_small_patch16_dinov3', num_classes=0, **kwargs)
+    assert_complete(load_vit_weights(advised, state))
     state = {k: t * (not k.endswith(('q_proj.bias', 'v_proj.bias'))) for k, t in state.items()}
     assert_complete(load_vit_weights(model, state))
+
+
+@pytest.mark.parametrize('lost', ['value.weight', 'query.bias'])
+def test_a_file_that_lacks_a_projection_is_refused(lost):
+    source = randomise(build('vit'))
+    state = theirs(source, 'vit', OLD)
+    del state[f'encoder.layer.1.attention.attention.{lost}']
+    with pytest.raises(CheckpointMismatchError, match=r'blocks\.1\.attn\.qkv'):
+        load_vit_weights(build('vit'), state)
+
+
+def test_tensors_of_other_shapes_than_their_names_promise_are_refused():
+    state = theirs(randomise(build('vit')), 'vit', OLD)
+    narrow = {'encoder.layer.1.attention.attention.value.weight': torch.zeros(48, 47)}
+    google = {'embedding/kernel': torch.zeros(16, 48)}
+    for content in (state | narrow, google, {'blocks.0.norm1.weight': torch.tensor(1.0)}):
+        with pytest.raises(CheckpointMismatchError, match='does not fit'):
+            load_vit_weights(build('vit'), content)
 
 
 def test_a_folder_of_several_files_with_an_index(tmp_path):
@@ -162,10 +184,45 @@ def test_a_folder_of_several_files_with_an_index(tmp_path):
     path.write_text(json.dumps(index))
     with pytest.raises(CheckpointReadError, match=r'1 of 3 files that are not beside it \(model-3'):
         load_vit_weights(build('dinov2'), tmp_path)
-    index['weight_map']['lost.weight'] = '../elsewhere.safetensors'
-    path.write_text(json.dumps(index))
-    with pytest.raises(CheckpointReadError, match='not a file beside it'):
-        load_vit_weights(build('dinov2'), tmp_path)
+    for name in ('../elsewhere.safetensors', path.name, '..', 1):
+        index['weight_map']['lost.weight'] = name
+        path.write_text(json.dumps(index))
+        with pytest.raises(CheckpointReadError, match=r'not a \.safetensors file beside it'):
+            load_vit_weights(build('dinov2'), tmp_path)
+
+
+@pytest.mark.parametrize('place', [5, '', '..', 'pickle.pth', 'model.safetensors.index.json'])
+def test_an_index_names_nothing_but_files_beside_it(tmp_path, place):
+    torch.save({'w': torch.zeros(1)}, tmp_path / 'pickle.pth')
+    index = tmp_path / 'model.safetensors.index.json'
+    index.write_text(json.dumps({'weight_map': {'w': place}}))
+    with pytest.raises(CheckpointReadError, match=r'model\.safetensors\.index\.json'):
+        load_vit_weights(build('vit'), tmp_path)
+
+
+@pytest.mark.parametrize('lost', ['query.weight', 'value.weight', 'query.bias', 'value.bias'])
+def test_a_lost_projection_is_refused(lost):
+    state = theirs(randomise(build('vit')), 'vit', OLD)
+    del state[f'encoder.layer.0.attention.attention.{lost}']
+    with pytest.raises(CheckpointMismatchError, match=r'missing \(1\): blocks\.0\.attn\.qkv'):
+        load_vit_weights(build('vit'), state)
+
+
+@pytest.mark.parametrize('lost', ['gate_proj', 'up_proj'])
+def test_a_lost_half_of_a_gate_is_refused(lost):
+    state = theirs(randomise(build('dinov2 swiglu')), 'dinov2 swiglu', NEW)
+    rest = {key: t for key, t in state.items() if f'0.mlp.{lost}' not in key}
+    assert len(rest) == len(state) - 2
+    with pytest.raises(CheckpointMismatchError, match=r'missing .*blocks\.0\.mlp\.fc1'):
+        load_vit_weights(build('dinov2 swiglu'), rest)
+
+
+def test_projections_of_other_shapes_are_refused():
+    name = 'encoder.layer.0.attention.attention.query.weight'
+    for shape in ((), (5, 7)):
+        state = theirs(randomise(build('vit')), 'vit', OLD) | {name: torch.zeros(shape)}
+        with pytest.raises(CheckpointMismatchError, match=r'blocks\.0\.attn\.qkv\.weight'):
+            load_vit_weights(build('vit'), state)
 
 
 def test_a_folder_of_one_file(tmp_path):

@@ -65,6 +65,20 @@ def test_width(build):
     assert error.report.mismatched['patch_embed.proj.bias'] == ((48,), (32,))
 
 
+@pytest.mark.parametrize('dtype', [torch.int8, torch.complex64])
+def test_numbers_of_another_kind(build, dtype):
+    state = build(seed=1).state_dict()
+    state['norm.bias'] = state['norm.bias'].to(dtype)
+    refuse(build(), state, f'wrong numbers: norm.bias is {dtype} in the file, torch.float32 in')
+
+
+def test_half_precision_is_no_other_kind(build):
+    state = {name: t.bfloat16() for name, t in build(seed=1).state_dict().items()}
+    model = build()
+    load_vit_weights(model, state)
+    assert_same(model, {name: t.float() for name, t in state.items()})
+
+
 @pytest.mark.parametrize('depth', [1, 3])
 def test_depth(build, depth):
     other = build(depth=depth)

@@ -60,6 +60,21 @@ def test_truncated_file(build, tmp_path, suffix, share):
         load_vit_weights(build(), path)
 
 
+@pytest.mark.parametrize('suffix', ['.pth', '.npz'])
+def test_damaged_directory_of_an_archive(tmp_path, suffix):
+    path = tmp_path / f'damaged{suffix}'
+    if suffix == '.npz':
+        np.savez(path, w=np.zeros(4))
+    else:
+        torch.save({'w': torch.zeros(4)}, path)
+    data = path.read_bytes()
+    start = data.index(b'PK\x01\x02')  # the first entry: signature, versions, flags, method
+    for place in (start, start + 10):
+        path.write_bytes(data[:place] + b'\x63\x63' + data[place + 2 :])
+        with pytest.raises(CheckpointReadError, match=r'damaged\.\w+.*cannot be read'):
+            read_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ('name', 'data', 'message'),
     [

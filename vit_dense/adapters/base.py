@@ -35,7 +35,8 @@ class MultiScaleAdapter(BaseModule):
     out_channels: tuple[int, int, int, int]
 
     def __init__(self, vit: dict[str, Any] | TimmViT, init_cfg: dict | None = None) -> None:
-        """
+        """Build the ViT.
+
         Args:
             vit: a `TimmViT` or its config.
             init_cfg: mmengine's, for weights of the whole backbone (`type='Pretrained'`).
@@ -97,10 +98,12 @@ def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
     own = dict(module.named_parameters())
     report = LoadReport(path, prefix=start)
     compare(inside, own, report)
-    _, found = strip_prefix(tensors, own.keys())
+    below, found = strip_prefix(tensors, own.keys())
+    other = LoadReport(path)
+    compare(below, own, other)
     advice = (
         f'init_cfg: add prefix={found!r}'
-        if found not in ('', start)
+        if found != start and other.matched >= _MIN_PRETRAINED
         else 'init_cfg takes the whole backbone; weights of a ViT alone go into vit.checkpoint'
     )
     name = type(module).__name__

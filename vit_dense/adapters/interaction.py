@@ -74,7 +74,8 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         vit_feature_source: str,
         init_cfg: dict | None,
     ) -> None:
-        """
+        """Check the stages.
+
         Args:
             vit: A `TimmViT` or its config.
             interaction_indexes: First and last block of each stage, all blocks in order; None
@@ -155,9 +156,9 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load as usual; a foreign model's tensors are taken under their own names, too.
+        """Load as usual, also from the state dict of a foreign model (`weights.foreign`).
 
-        For everybody who loads without this package's hooks, such as `init_detector` of mmdet.
+        For callers that load without this package's hooks, such as `init_detector` of mmdet.
         """
         own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
         foreign = recognise_foreign({name[len(prefix) :]: t for name, t in own.items()})

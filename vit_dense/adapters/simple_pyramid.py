@@ -34,7 +34,8 @@ class SimpleFeaturePyramid(MultiScaleAdapter):
         norm: str = 'LN',
         init_cfg: dict | None = None,
     ) -> None:
-        """
+        """Build the pyramid.
+
         Args:
             vit: A `TimmViT` or its config. `final_norm=True` there normalises the last map.
             out_channels: Channels of each map.

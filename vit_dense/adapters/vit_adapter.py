@@ -125,7 +125,8 @@ class ViTAdapter(InteractionAdapter):
         norm: str = 'BN',
         init_cfg: dict | None = None,
     ) -> None:
-        """
+        """Build the adapter.
+
         Args:
             vit: A `TimmViT` or its config.
             interaction_indexes: First and last block of each stage, all blocks in order.

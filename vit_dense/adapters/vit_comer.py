@@ -170,7 +170,8 @@ class ViTCoMer(InteractionAdapter):
         norm: str = 'BN',
         init_cfg: dict | None = None,
     ) -> None:
-        """
+        """Build the adapter.
+
         Args:
             vit: A `TimmViT` or its config.
             interaction_indexes: First and last block of each stage, all blocks in order.

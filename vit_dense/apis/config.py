@@ -49,7 +49,7 @@ def load_config(
     config.launcher = launcher
     if cfg_options:
         check_options(config, cfg_options)
-        config.merge_from_dict(cfg_options)
+        _merge(config, cfg_options)
     _apply_backends(config)
     if work_dir is not None:
         config.work_dir = work_dir
@@ -73,6 +73,15 @@ def _read(path: str) -> Config:
             'the folder of the file that names it; for a config of this package write _base_ = '
             "'vit_dense::NAME', e.g. 'vit_dense::vit_upernet_ade20k.py'."
         ) from error
+
+
+def _merge(config: Config, options: dict[str, Any]) -> None:
+    for key, value in options.items():
+        try:
+            config.merge_from_dict({key: value})
+        except (KeyError, TypeError, AssertionError) as error:
+            reason = error.args[0] if error.args else type(error).__name__
+            raise ValueError(f'--cfg-options {key}={value}: {reason}') from error
 
 
 def _apply_backends(config: Config) -> None:

@@ -123,7 +123,7 @@ def _convert_vit(
         vit = TimmViT(name, final_norm=True, model_kwargs=kwargs)
         report = load_vit_weights(vit.model, source)
     report.notes.append(f'as {name} with {kwargs}')
-    # What the file lacks is not made up.
+    # Tensors that the file lacks are not written.
     state = vit.model.state_dict()
     return {name: state[name] for name in report.loaded}, report
 

@@ -20,6 +20,18 @@ _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
+# Beginnings of mmengine's errors about a config, and what to say instead.
+_FOREIGN = (
+    (
+        r'Cannot infer the rule for key (\S+),',
+        'default_hooks.checkpoint.save_best names {0!r}, a figure of which mmengine cannot tell '
+        "whether greater is better: correct the name, or set rule='greater' or 'less' beside it.",
+    ),
+    (
+        r'(\w+), (\w+),? and (\w+) should be either all None',
+        '{0}, {1} and {2} belong together: set all three, or all to None.',
+    ),
+)
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
 # What a config must import to use the types of a task.
@@ -59,14 +71,31 @@ def user_message(error: Exception) -> str | None:
     """Return what to tell the user about `error`, or None if it may not be a user's mistake."""
     text = str(error)
     if isinstance(error, TypeError):
-        return _misspelt_argument(error)
+        return _no_dict(error) or _misspelt_argument(error)
     if isinstance(error, KeyError):
         return _unknown_type(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
         return text.rsplit('\nValueError: ', 1)[-1].strip()
+    if isinstance(error, ImportError) and (absent := _absent_library(error)):
+        return (
+            f'{absent} is not installed, which this config needs: pip install "vit_dense[all]". '
+            '`vit-dense doctor` shows what else is missing.'
+        )
+    for pattern, message in _FOREIGN:
+        if found := re.match(pattern, text):
+            return message.format(*found.groups())
     frames = traceback.extract_tb(error.__traceback__)
     if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
         return text
+    return None
+
+
+def _absent_library(error: BaseException | None) -> str | None:
+    """Return the library of OpenMMLab whose absence led to `error`."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name in ('mmcv', 'mmseg', 'mmdet'):
+            return error.name
+        error = error.__cause__ or error.__context__
     return None
 
 
@@ -108,6 +137,18 @@ def _names(registry: Registry) -> set[str]:
     """Return all names registered in `registry` and in its children."""
     below = (_names(child) for child in registry.children.values())
     return set(registry.module_dict).union(*below)
+
+
+def _no_dict(error: TypeError) -> str | None:
+    """Name the value that stands in a config where `dict(type=...)` must."""
+    innermost = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
+    if [one.f_code.co_name for one in innermost] != [_BUILDER] or 'cfg' not in str(error):
+        return None
+    values = innermost[0].f_locals
+    if isinstance(given := values.get('cfg'), Mapping):
+        return None
+    registry = getattr(values.get('registry'), 'name', 'type')
+    return f'The config has {given!r} where dict(type=...) of a {registry} must be.'
 
 
 def _misspelt_argument(error: TypeError) -> str | None:

@@ -35,7 +35,8 @@ class LoRATimmViT(TimmViT):
         frozen_stages: int = 0,
         **vit: Any,
     ) -> None:
-        """
+        """Build the ViT and its corrections.
+
         Args:
             model_name: Name of a timm model.
             rank: Columns of B and rows of A.

@@ -35,7 +35,8 @@ class PlainViT(BaseModule):
         num_maps: int = 1,
         init_cfg: dict | None = None,
     ) -> None:
-        """
+        """Build the ViT.
+
         Args:
             vit: A `TimmViT` or its config. `final_norm=True` there normalises every map, as
                 DINOv2's protocol does.

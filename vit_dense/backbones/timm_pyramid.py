@@ -53,7 +53,8 @@ class TimmPyramid(nn.Module):
         frozen_stages: int = -1,
         model_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """
+        """Build timm's model.
+
         Args:
             model_name: timm name, with a pretrained tag or without (timm's default tag).
             pretrained: Load timm's weights of that name in `init_weights()`, and not earlier.

@@ -79,7 +79,8 @@ class TimmViT(nn.Module):
         final_norm: bool = False,
         model_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """
+        """Build timm's model.
+
         Args:
             model_name: timm name, with a pretrained tag or without (timm's default tag).
             pretrained: Load timm's weights of that name in `init_weights()`. Nothing is
@@ -89,8 +90,8 @@ class TimmViT(nn.Module):
             drop_path_rate: Stochastic depth, rising linearly to this rate at the last block.
             window_size: Edge of attention windows in tokens; None attends globally. A sequence
                 gives each block its own.
-            global_blocks: Blocks that attend globally nevertheless. Default: the last of each
-                quarter of the depth (ViTDet): every third block at depth 12, every sixth at
+            global_blocks: Blocks that attend globally despite `window_size`. Default: the last of
+                each quarter of the depth (ViTDet): every third block at depth 12, every sixth at
                 depth 24, as in the released ViT-Adapter.
             grad_checkpointing: Recompute blocks in the backward pass to save memory.
             frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks
@@ -161,7 +162,8 @@ class TimmViT(nn.Module):
                 drop_path_rate=self.drop_path_rate,
                 **self._build_kwargs(),
             )
-        except (TypeError, AssertionError) as error:
+        # A channel or block count below 0 or 1 shows as one of the last two.
+        except (TypeError, AssertionError, ZeroDivisionError, RuntimeError) as error:
             raise ValueError(
                 f'timm could not build {self.model_name!r} with model_kwargs='
                 f'{self.model_kwargs}: {error}'
@@ -366,8 +368,8 @@ def _check_arguments(
 
 def _check_patch_size(given: Any) -> None:
     """Raise `ValueError` if `given` is neither a positive whole number nor a pair of them."""
-    edges = given if isinstance(given, tuple | list) else [given]
-    if not edges or any(type(edge) is not int or edge < 1 for edge in edges):
+    edges = given if isinstance(given, tuple | list) else [given, given]
+    if len(edges) != len('HW') or any(type(edge) is not int or edge < 1 for edge in edges):
         raise ValueError(
             f'model_kwargs has patch_size={given!r}: give the edge of a patch in pixels, a whole '
             'number of at least 1, such as 16'

@@ -4,6 +4,7 @@ import platform
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ PROVIDERS = {
 _OPTIONAL = ('mmcv', 'mmseg', 'mmdet')
 # Other modules that are named differently from their distribution.
 _OWNERS = {'pkg_resources': 'setuptools', 'cv2': 'opencv-python', 'PIL': 'pillow'}
+# Not from an index by name, where another package might have it.
+_OURS = 'Install vit_dense again from its source, or report the stack of: python -c "import {}"'
 _AGAIN = 'Repair what is listed above first, then run `vit-dense doctor` again.'
 
 Asked = dict[str, Any]  # distribution -> its requirement, from `packaging`
@@ -48,8 +51,8 @@ def main() -> int:
             _explain(name, error, asked, problems)
     _row('mmcv ops', mmcv_ops())
     _row('device', device())
-    if error := _import_error('vit_dense.engine'):
-        _explain('vit_dense', error, asked, problems)
+    for name, error in _own_errors():
+        _explain(name, error, asked, problems)
     if not asked:
         print('Versions were not compared: this needs vit_dense installed by pip, and packaging.')
     for command, message in problems.items():
@@ -112,6 +115,18 @@ def _check_versions(found: dict[str, str], wanted: str, asked: Asked, problems: 
             problems[f'pip install "{name}{allowed}"'] = message
 
 
+def _own_errors() -> Iterator[tuple[str, Exception]]:
+    """Yield what cannot be imported of vit_dense: the core, and what the installed tasks need."""
+    core: Exception | None = vars(sys.modules['vit_dense']).get('_import_error')
+    if core:
+        yield 'vit_dense', core
+        return
+    for library, part in (('mmseg', 'vit_dense.segmentation'), ('mmdet', 'vit_dense.detection')):
+        error = _import_error(part) if library in sys.modules else None
+        if error:
+            yield part, error
+
+
 def _import_error(name: str) -> Exception | None:
     try:
         import_module(name)
@@ -126,6 +141,8 @@ def _explain(name: str, error: Exception, asked: Asked, problems: Problems) -> N
         command = _install([_owner(absent)], asked)
     elif problems:
         command = _AGAIN
+    elif name.partition('.')[0] == 'vit_dense':
+        command = _OURS.format(name)
     else:
         pair = ['torch', 'torchvision']  # compiled for each other
         command = _install(pair if name in pair else [_owner(name)], asked, '--force-reinstall ')

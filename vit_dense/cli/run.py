@@ -11,6 +11,7 @@ import io
 import os
 import runpy
 import sys
+import traceback
 from types import ModuleType
 
 USAGE = """\
@@ -36,8 +37,7 @@ def main() -> int:
     if as_module:
         _set_first_path(os.getcwd())
         sys.argv = [target, *rest]  # `run_module` replaces the first entry by the module's file
-        runpy.run_module(target, run_name='__main__', alter_sys=True)
-        return 0
+        return _run_module(target)
     if not os.path.isfile(target):
         print(
             f'Error: script not found: {target}. Give the path of a Python file, or -m and the '
@@ -48,6 +48,18 @@ def main() -> int:
     _set_first_path(os.path.dirname(os.path.realpath(target)))
     sys.argv = [target, *rest]
     _run_file(os.path.abspath(target))
+    return 0
+
+
+def _run_module(name: str) -> int:
+    try:
+        runpy.run_module(name, run_name='__main__', alter_sys=True)
+    except ImportError as error:
+        places = traceback.extract_tb(error.__traceback__)
+        if places[-1].name != '_get_module_details':  # runpy's, where it finds no such module
+            raise
+        print(f'Error: {error}', file=sys.stderr)
+        return _USAGE_ERROR
     return 0
 
 

@@ -3,8 +3,8 @@
 torch >= 2.6 reads with `weights_only=True`, which refuses every class it does not know; mmengine
 0.10.7 stores its `HistoryBuffer` and numpy numbers in each checkpoint, so its own files no longer
 load. The usual workarounds (`weights_only=False`, allowing `builtins.getattr`) let a crafted file
-run code. Here torch's restricted reader stays in charge, and the few names that mmengine's files
-mention are resolved to inert classes of this module. They record the content of the file, from
+run code. Here torch's restricted reader still reads the file, and resolves the few names that
+mmengine's files mention to inert classes of this module. They record the content of the file, from
 which plain numbers are made afterwards. Nothing that a file names is ever imported or called; a
 file that names anything else is refused.
 """
@@ -131,8 +131,14 @@ def _load_url(
     path = folder / _cache_name(url)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        # Under another name until it is complete.
-        torch.hub.download_url_to_file(url, str(path), progress=progress)
+        try:
+            # Under another name until it is complete.
+            torch.hub.download_url_to_file(url, str(path), progress=progress)
+        except OSError as error:  # URLError is one
+            raise ValueError(
+                f'{url} could not be downloaded ({error}). Without network, give the path of a '
+                f'local copy instead of the address, or save the copy as {path}.'
+            ) from error
     return _SafeTorch.load(path, map_location)
 
 

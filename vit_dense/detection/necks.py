@@ -17,7 +17,8 @@ class LastLevelMaxPool(BaseModule):
     """Append the last map at half its size; no parameters."""
 
     def __init__(self, in_channels: Sequence[int], *, init_cfg: dict | None = None) -> None:
-        """
+        """Check the arguments.
+
         Args:
             in_channels: Channels of each map, all equal because the heads share their weights.
             init_cfg: Initialization of mmengine.
@@ -53,7 +54,8 @@ class SelectMaps(BaseModule):
     def __init__(
         self, in_channels: Sequence[int], indices: Sequence[int], *, init_cfg: dict | None = None
     ) -> None:
-        """
+        """Check the arguments.
+
         Args:
             in_channels: Channels of each map that the backbone returns.
             indices: Numbers of the maps to return, in this order; 0 is the largest map.

@@ -1,9 +1,11 @@
 """The order of checks before training, validation and test; a task implements each check."""
 
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -15,8 +17,9 @@ class CheckHook(Hook):
     """Check that model, data and metric agree, before the first iteration."""
 
     def before_run(self, runner: Runner) -> None:
-        """Check the schedule, and the channels between the parts of the model."""
+        """Check the schedule, how it is saved, and the channels between the parts of the model."""
         check_schedule(runner)
+        check_saving(runner)
         self.check_model(unwrap(runner.model))
 
     def before_train(self, runner: Runner) -> None:
@@ -68,7 +71,7 @@ def check_schedule(runner: Runner) -> None:
     names = [length] if runner.val_loop is None else [length, 'val_interval']
     for name in names:
         value = getattr(loop, name, 1)
-        if not isinstance(value, int | float) or value < 1:
+        if not isinstance(value, int | float) or value < 1 or value % 1:
             hint = (
                 ' To train without validation, set val_cfg, val_dataloader and val_evaluator to '
                 'None.'
@@ -76,6 +79,21 @@ def check_schedule(runner: Runner) -> None:
                 else ''
             )
             raise ValueError(f'train_cfg.{name}={value}: give a whole number of at least 1.{hint}')
+
+
+def check_saving(runner: Runner) -> None:
+    """Raise `ValueError` if `CheckpointHook` has an argument that fails when it first saves."""
+    taken = sorted(signature(CheckpointHook).parameters.keys() - {'kwargs'})
+    for hook in getattr(runner, '_hooks', ()):
+        if type(hook) is not CheckpointHook:
+            continue
+        for name in hook.args.keys() - {*taken, *signature(runner.save_checkpoint).parameters}:
+            close = get_close_matches(name, taken, n=2)
+            hint = f' Did you mean {" or ".join(close)}?' if close else ''
+            raise ValueError(
+                f'default_hooks.checkpoint: CheckpointHook has no argument {name!r}.{hint} It '
+                f'takes {", ".join(taken)}.'
+            )
 
 
 def check_task(dataset: Any, split: str, *, wanted: str, other: str, advice: str) -> None:

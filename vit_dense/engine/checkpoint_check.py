@@ -1,4 +1,4 @@
-"""Refuse checkpoints that are not the model's, where mmengine would go on with random weights.
+"""Reject checkpoints of another model, where mmengine would continue with random weights.
 
 mmengine loads what fits and logs the rest. A forgotten option or the wrong file then ends in a
 metric near chance and no error. Models of other projects (`weights.foreign`) are put under our
@@ -52,12 +52,14 @@ class CheckpointCheckHook(Hook):
         if foreign is not None:
             if runner._resume:
                 raise ValueError(
-                    f'{foreign} holds weights alone, from which no training can go on: leave '
+                    f'{foreign} holds weights alone, so no training can be resumed from it: leave '
                     f'--resume (resume=True) out and set load_from to the file'
                 )
             self._take_foreign(checkpoint, foreign, model, heads=not starts_training)
             return
-        given, _ = strip_parallel(state)
+        given, prefix = strip_parallel(state)
+        if prefix:  # of which mmengine cuts off the first 'module.' only
+            checkpoint['state_dict'] = given
         if starts_training:
             self._check_backbone(model, given)
         elif self.strict:
@@ -110,8 +112,9 @@ class CheckpointCheckHook(Hook):
                 min_matched=self.min_backbone,
                 option='min_backbone of CheckpointCheckHook in default_hooks',
                 leftovers=True,
-                advice='For weights of a ViT alone set backbone.vit.checkpoint instead, which '
-                'resizes; to accept what fits of the file, set min_backbone=0',
+                advice=f'The file has {shorten(given) or "nothing"}. For weights of a ViT alone '
+                'set backbone.vit.checkpoint instead, which resizes; to accept what fits of the '
+                'file, set min_backbone=0',
             )
         if report.missing:
             print_log(

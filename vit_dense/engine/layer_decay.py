@@ -108,7 +108,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
             raise ValueError(
                 f'paramwise_cfg.layer_decay_rate={rate!r} must be a number in (0, 1]; 1 switches '
-                'the decay off, published values lie between 0.65 and 0.95'
+                'the decay off, published values are between 0.65 and 0.95'
             )
         for key, value in (('lr', self.base_lr), ('weight_decay', self.base_wd)):
             if value is None:

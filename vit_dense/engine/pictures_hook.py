@@ -1,7 +1,7 @@
 """Save pictures of predictions at validation and test; a task draws one sample.
 
-Pictures are an aid: whatever goes wrong while one is drawn or written ends in one warning, and
-training goes on.
+Pictures are an aid: an error while one is drawn or written becomes a single warning, and training
+continues.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,10 +51,10 @@ class PicturesHook(Hook):
         opacity: float = 0.6,
         sheet_size: int = 12,
     ) -> None:
-        if count is not None and count < 1:
+        if count is not None and (not isinstance(count, int) or count < 1):
             raise ValueError(
-                f'{type(self).__name__} needs count >= 1, or None for every image, got {count}. To '
-                'draw nothing, set default_hooks.pictures=None.'
+                f'{type(self).__name__} needs count >= 1, or None for every image, got {count!r}. '
+                'To draw nothing, set default_hooks.pictures=None.'
             )
         self.count = count
         self.folder = folder
@@ -78,7 +78,8 @@ class PicturesHook(Hook):
         outputs: Sequence | None = None,
     ) -> None:
         """Draw the chosen images of a validation batch."""
-        self._draw(runner, runner.val_dataloader, batch_idx, data_batch, outputs or (), 'val')
+        with self._warn_once(runner, f'batch {batch_idx}'):
+            self._draw(runner, runner.val_dataloader, batch_idx, data_batch, outputs, 'val')
 
     def after_test_iter(
         self,
@@ -88,7 +89,8 @@ class PicturesHook(Hook):
         outputs: Sequence | None = None,
     ) -> None:
         """Draw the chosen images of a test batch."""
-        self._draw(runner, runner.test_dataloader, batch_idx, data_batch, outputs or (), 'test')
+        with self._warn_once(runner, f'batch {batch_idx}'):
+            self._draw(runner, runner.test_dataloader, batch_idx, data_batch, outputs, 'test')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the sheet of this validation."""
@@ -107,9 +109,10 @@ class PicturesHook(Hook):
         loader: DataLoader,
         batch_index: int,
         batch: Any,
-        outputs: Sequence,
+        outputs: Sequence | None,
         split: str,
     ) -> None:
+        outputs = () if outputs is None else outputs
         is_main = is_main_process()
         if not is_main and self.count is not None:
             return

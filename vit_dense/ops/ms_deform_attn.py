@@ -183,7 +183,8 @@ class MSDeformAttn(nn.Module):
         num_points: int = 4,
         value_ratio: float = 1.0,
     ) -> None:
-        """
+        """Build the layer.
+
         Args:
             dim: Width of queries, values and outputs.
             num_heads: Number of heads; must divide `dim * value_ratio`.
@@ -247,9 +248,9 @@ class MSDeformAttn(nn.Module):
         """
         batch, queries, _ = query.shape
         value = self.value_proj(feat)
-        value = value.view(batch, feat.shape[1], self.num_heads, -1)
+        value = value.view(*value.shape[:2], self.num_heads, value.shape[2] // self.num_heads)
         layout = (batch, queries, self.num_heads, self.num_levels, self.num_points)
-        weights = self.attention_weights(query).view(*layout[:3], -1)
+        weights = self.attention_weights(query).view(*layout[:3], layout[3] * layout[4])
         weights = _softmax(_at_least_float32(weights)).view(layout)
         offsets = _at_least_float32(self.sampling_offsets(query)).view(*layout, 2)
         out = ms_deform_attn(value, grid.shapes, grid.locations(offsets), weights, grid=grid)

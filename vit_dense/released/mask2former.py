@@ -22,7 +22,7 @@ from .heads import rename_heads
 class ReleasedMask2FormerHead(Mask2FormerHead):
     """mmseg's `Mask2FormerHead`; the same arguments, the same training, the release's test.
 
-    Its tensors may have the names of mmdet 2.x, for everybody who loads without this package's
+    Its tensors may have the names of mmdet 2.x, for callers that load without this package's
     hooks, such as `init_model` of mmseg.
     """
 

@@ -1,4 +1,4 @@
-"""What the released ViT-Adapter and ViT-CoMer compute otherwise than timm's ViT.
+"""What the released ViT-Adapter and ViT-CoMer compute differently from timm's ViT.
 
 Source: the released code of both (segmentation and detection share it). Their trained weights give
 the published figures only under the same function, which differs in two places:
@@ -34,7 +34,8 @@ class ZeroPaddedAttention(Attention):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        """
+        """Attend to (B, N, C) tokens and to the zeros beside them.
+
         Args:
             x: (B, N, C).
             attn_mask: None, or (N, N + zeros): as many zero keys as it has columns beyond N.

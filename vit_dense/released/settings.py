@@ -87,7 +87,7 @@ def backbone_settings(method: str, backbone: Tensors, task: str | None) -> dict[
 
 
 def _vit_settings(backbone: Tensors) -> dict[str, Any]:
-    """`model.backbone.vit`. BEiT is timm's; the plain ViT, which is not, has a type of its own."""
+    """Return `model.backbone.vit`: timm's BEiT, or `ReleasedTimmViT` for a plain ViT."""
     width, grid, beit = width_of(backbone), _grid(backbone), BEIT_TABLE in backbone
     size = SIZES.get(width, 'base')
     kwargs: dict[str, Any] = {}

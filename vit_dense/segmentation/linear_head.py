@@ -36,7 +36,8 @@ class LinearHead(BaseDecodeHead):
         align_corners: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        """
+        """Build the head.
+
         Args:
             in_channels: Channels of the map, or of each of several maps.
             num_classes: Number of classes.

@@ -1,4 +1,4 @@
-"""The timm architecture that a file of ViT weights wants, told by its names and shapes."""
+"""Guess the timm architecture of a file of ViT weights from its names and shapes."""
 
 import math
 import re
@@ -37,7 +37,7 @@ def guess_architecture(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, An
     pattern = _pattern(raw, identity.family)
     if pattern is None or size is None or patch is None:
         raise ValueError(
-            f'the architecture cannot be told from the names and shapes: they show {identity}; '
+            f'the architecture cannot be told from the names and shapes, which show {identity}; '
             'give the timm model_name of the weights (--model-name)'
         )
     name = pattern.format(size=size, patch=patch)

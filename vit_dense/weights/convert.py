@@ -19,7 +19,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from .names import bare_vit_names
+from .names import ViTNames
 
 __all__ = ['FILTER_ERRORS', 'ConversionError', 'find_filter', 'to_timm_names']
 
@@ -57,28 +57,25 @@ class ConversionError(ValueError):
     """timm's filter could make nothing of the file."""
 
 
-def to_timm_names(
-    tensors: dict[str, Tensor], model: nn.Module, antialias: bool
-) -> tuple[dict[str, Tensor], str, int]:
+def to_timm_names(names: ViTNames, model: nn.Module, antialias: bool) -> dict[str, Tensor]:
     """Rename a file's tensors to those of the timm model.
 
     Args:
-        tensors: Flat state dict as its authors wrote it.
+        names: The ViT in the file, from `bare_vit_names`.
         model: The timm model to load into; tells the family, is not changed.
         antialias: For what timm's filter resizes itself.
 
     Returns:
         The tensors under timm's names, not yet of the model's shapes (relative position tables
-        excepted); the prefix that was cut off; the number of tensors outside it.
+        excepted).
 
     Raises:
         ConversionError: If timm's filter fails on the file, which says that it is another
             family's.
     """
-    names = bare_vit_names(tensors)
+    renamed = dict(names.tensors)
     if names.origin == 'google':
-        return names.tensors, '', 0
-    renamed = names.tensors
+        return renamed
     if names.origin == 'openmmlab':
         _check_rotation(renamed)
         renamed = _split_fused(_add_patch_bias(renamed, model), model)
@@ -89,8 +86,7 @@ def to_timm_names(
     out = _filter(tensors, model, antialias) | _lost_biases(tensors, model)
     if positions is not None:
         out['pos_embed'] = positions
-    out = _settle_layer_scale(_settle_norm(out, tensors, model), model)
-    return out, names.prefix, names.outside
+    return _settle_layer_scale(_settle_norm(out, tensors, model), model)
 
 
 def _filter(tensors: dict[str, Tensor], model: nn.Module, antialias: bool) -> dict[str, Tensor]:
@@ -176,7 +172,7 @@ def _add_patch_bias(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
 
 
 def _check_rotation(tensors: dict[str, Tensor]) -> None:
-    """Refuse EVA-02 that mmpretrain trained with rotary positions of its own.
+    """Refuse an EVA-02 that mmpretrain trained with its own rotary positions.
 
     EVA-02 turns neighbouring channels by one angle. mmpretrain 1.2 does so as long as it keeps the
     angles of a converted file; what it computes itself, for another image size, is laid out
@@ -187,7 +183,7 @@ def _check_rotation(tensors: dict[str, Tensor]) -> None:
             raise ConversionError(
                 f'{name} turns the channels of a pair by two angles: mmpretrain trained this '
                 f"EVA-02 with rotary positions that are not EVA-02's, which no timm model has; "
-                f"take the weights that it started from, or train anew from timm's"
+                f"use the weights that it was initialised from, or train again from timm's"
             )
 
 

@@ -8,7 +8,7 @@ timm's own filters read. Both generations of names are known: up to version 4
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ['from_hugging_face', 'is_hugging_face']
 
 _ROOT = 'embeddings.cls_token'
-_POSITIONS = 'embeddings.position_embeddings'  # which DINOv3, with rotary ones, has not
+_POSITIONS = 'embeddings.position_embeddings'  # DINOv3 has none, its positions are rotary
 _BLOCK = re.compile(r'^(?:encoder\.|model\.)?layers?\.(\d+)\.(.+)$')
 _PROJECTION = re.compile(
     r'^attention\.(?:attention\.)?(query|key|value|[qkv]_proj)\.(weight|bias)$'
@@ -54,28 +54,38 @@ def is_hugging_face(tensors: Mapping[str, Tensor]) -> bool:
 def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a ViT, DINOv2 or DINOv3; query, key and value become one layer.
 
-    A bias of zero takes the place of the one that DINOv3's keys go without. Names without a
-    counterpart stay as they are.
+    DINOv3's keys have no bias, which becomes a bias of zero. Names without a counterpart stay as
+    they are, and so do parts of a layer whose others are absent or do not fit.
     """
     is_dinov3 = _POSITIONS not in tensors
     registers = 'storage_tokens' if is_dinov3 else 'register_tokens'
     gated = any('.mlp.gate_proj.' in name for name in tensors)
     block_rules = (*_IN_BLOCK, *(_GATED_MLP if gated else _PLAIN_MLP))
     out: dict[str, Tensor] = {}
-    projections: dict[str, dict[str, Tensor]] = {}
+    projections: dict[str, dict[str, str]] = {}  # layer -> q, k, v -> name in the file
     for name, tensor in tensors.items():
         match = _BLOCK.match(name)
         if match is None:
             out[_rename(name, _EMBEDDINGS).replace('register_tokens', registers)] = tensor
         elif projection := _PROJECTION.match(match[2]):
             layer = f'blocks.{match[1]}.attn.qkv.{projection[2]}'
-            projections.setdefault(layer, {})[projection[1][0]] = tensor
+            projections.setdefault(layer, {})[projection[1][0]] = name
         else:
             out[f'blocks.{match[1]}.{_rename(match[2], block_rules)}'] = tensor
-    for layer, parts in projections.items():
-        like = next(iter(parts.values()))
-        out[layer] = torch.cat([parts.get(part, torch.zeros_like(like)) for part in 'qkv'])
+    for layer, names in projections.items():
+        parts = {part: tensors[name] for part, name in names.items()}
+        if layer.endswith('.bias') and parts.keys() == {'q', 'v'}:
+            parts['k'] = torch.zeros_like(parts['q'])
+        if len(parts) == len('qkv') and _can_join(parts.values()):
+            out[layer] = torch.cat([parts[part] for part in 'qkv'])
+        else:
+            out |= {name: tensors[name] for name in names.values()}
     return out if is_dinov3 or not gated else _fuse_gate(out)
+
+
+def _can_join(parts: Iterable[Tensor]) -> bool:
+    shapes = {tuple(part.shape) for part in parts}
+    return len(shapes) == 1 and () not in shapes
 
 
 def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
@@ -88,9 +98,9 @@ def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 def _fuse_gate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Join gate and value of DINOv2's SwiGLU, which Meta has in one layer."""
-    out = {k: t for k, t in tensors.items() if '.mlp.w1.' not in k and '.mlp.w2.' not in k}
+    out = dict(tensors)
     for name, gate in tensors.items():
-        if '.mlp.w1.' in name:
-            value = tensors[name.replace('.w1.', '.w2.')]
-            out[name.replace('.w1.', '.w12.')] = torch.cat((gate, value))
+        other = name.replace('.mlp.w1.', '.mlp.w2.')
+        if other != name and other in tensors and _can_join((gate, tensors[other])):
+            out[name.replace('.w1.', '.w12.')] = torch.cat((out.pop(name), out.pop(other)))
     return out

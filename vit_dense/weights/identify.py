@@ -1,7 +1,7 @@
 """What a weight file is: whose layout its names follow, which architecture, of what size.
 
-One table answers for everybody: the log line of a load, the error of a file that does not fit and
-the architecture that the converter builds (`architecture`).
+One table serves the log line of a load, the error of a file that does not fit, and the architecture
+that the converter builds (`architecture`).
 """
 
 import re
@@ -69,7 +69,7 @@ _FIRST_BLOCK = re.compile(r'(?:res)?blocks\.0\.')
 
 @dataclass(frozen=True)
 class Identity:
-    """What names and shapes say of a network; None where they say nothing.
+    """What the names and shapes of a state dict reveal about the network; None if unknown.
 
     Attributes:
         family: Architecture, such as `'a plain ViT'`; `'unknown'` for names of no known kind.
@@ -89,7 +89,7 @@ class Identity:
         is_vit = any(_FIRST_BLOCK.search(name) for name in tensors)
         kernel = next((t for k, t in tensors.items() if k.endswith(_KERNELS) and t.ndim == 4), None)
         norm = next((t for k, t in tensors.items() if k.endswith('blocks.0.norm1.weight')), None)
-        width = norm.shape[0] if norm is not None else None
+        width = norm.numel() if norm is not None else None
         if width is None and kernel is not None and is_vit:
             width = kernel.shape[0]
         patch = (int(kernel.shape[2]), int(kernel.shape[3])) if kernel is not None else None

@@ -1,7 +1,7 @@
-"""Loading weights of any common layout into a timm model, with an account of what happened.
+"""Load weights of any common layout into a timm model, and report what happened to each tensor.
 
-Both loaders take the same way: read, identify, convert to timm's names, resize, compare, refuse or
-load. On an error the model is left as it was.
+Both loaders take the same steps: read, identify, convert to timm's names, resize, compare, refuse
+or load. On an error the model is left as it was.
 """
 
 import inspect
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .convert import FILTER_ERRORS, ConversionError, find_filter, to_timm_names
+from .convert import FILTER_ERRORS, find_filter, to_timm_names
 from .foreign import recognise_foreign
 from .identify import Identity, depth_of, explain, name_layout
 from .match import CheckpointMismatchError, LoadReport, compare, require, shorten, shortfall
@@ -73,7 +73,7 @@ def load_vit_weights(
         resize_patch: Whether a patch kernel of another size is resized or refused.
         pos_grid: (rows, columns) of the file's position grid; needed only where it is not square
             and not the model's.
-        leave_out: Names (timm's) that the model goes without on purpose, such as 'cls_token'.
+        leave_out: Names (timm's) that the model was built without, such as 'cls_token'.
 
     Returns:
         What became of each tensor; its `str` is meant for the log.
@@ -89,15 +89,19 @@ def load_vit_weights(
     raw, name, section = read_tensors(source)
     report = LoadReport(source=name, section=section)
     raw, hint = _take_vit(raw, model, report)
-    identity = Identity.of(bare_vit_names(raw).tensors)
+    identity = Identity.of(raw)
     try:
-        state, report.prefix, outside = to_timm_names(raw, model, antialias)
-        report.outside += outside
+        names = bare_vit_names(raw)
+        report.prefix = names.prefix
+        report.outside += names.outside
+        identity = Identity.of(names.tensors)
+        state = to_timm_names(names, model, antialias)
         identity = Identity.of(state) if depth_of(state) else identity
         report.resized = _resized_by_filter(raw, state, report.prefix)
         _fit(state, model, report, antialias, pos_grid)
-    except (ConversionError, ValueError) as error:
-        raise _mismatch(report, identity, model, str(error)) from error
+    except FILTER_ERRORS as error:  # such as a tensor of another rank than its name promises
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise _mismatch(report, identity, model, reason) from error
     expected = model.state_dict()
     fitting = compare(
         state,
@@ -141,7 +145,7 @@ def load_pyramid_weights(
         FileNotFoundError: If there is no such file.
         CheckpointReadError: If it is no weight file.
         CheckpointMismatchError: If the file lacks a tensor of the model, has one of another shape,
-            or one that the whole model has not.
+            or one that the whole model does not have.
     """
     tensors, name, section = read_tensors(source)
     report = LoadReport(source=name, section=section)
@@ -241,6 +245,8 @@ def _other_reason(
         advice = f'; {hint}' if hint and 'cls_token' in parts else ''
         if 'norm.weight' in report.missing:
             advice += '; the file has no final norm: leave final_norm out'
+        if any(name.endswith('.attn.qkv.bias') for name in report.unexpected):
+            advice += '; the file has biases of attention: set model_kwargs=dict(qkv_bias=True)'
         return (
             f'{report.matched:.1%} of the parameters fit, but the networks differ in '
             f'{shorten(parts)}{advice}'
@@ -248,7 +254,7 @@ def _other_reason(
     kernel = report.resized.get('patch_embed.proj.weight', '')
     if not resize_patch and 'kernel' in kernel:
         return (
-            f'its patch_size differs ({kernel}), and nobody asked for that size: set '
+            f'its patch_size differs ({kernel}), and the config does not set one: set '
             f'model_kwargs=dict(patch_size=...) in TimmViT to have the kernel resized'
         )
     return ''
@@ -258,8 +264,8 @@ def _foreign_parts(report: LoadReport, expected: Mapping[str, Tensor]) -> list[s
     """Return names that make file and model different functions, however few parameters they hold.
 
     A LayerScale that the file lacks is none where the model's is 1 everywhere: the recipes of
-    ViT-Adapter fine-tune DeiT so. A distillation token that the model has not is left behind, as
-    is done with distilled DeiTs everywhere.
+    ViT-Adapter fine-tune DeiT so. A distillation token that the model does not have is ignored, as
+    is usual with distilled DeiTs.
     """
     return [
         name

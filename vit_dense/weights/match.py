@@ -1,4 +1,4 @@
-"""Comparing a state dict with a model: one comparison, one report, one refusal for everybody."""
+"""Compare a state dict with a model, report the result, and reject weights that do not fit."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -19,19 +19,20 @@ class LoadReport:
 
     Attributes:
         source: The file, or `'<state dict>'`.
-        section: Where in the file the weights were, e.g. `'model_ema'`; `''` for the top level.
+        section: Part of the file that has the weights, e.g. `'model_ema'`; `''` for the top level.
         prefix: What was cut off every name, e.g. `'backbone.vit.model.'`.
         loaded: Names (the model's) that were copied, resized ones included.
         resized: Name -> what was done to it, e.g. `'grid 14x14 -> 32x32'`.
         missing: Names that the model has and the file lacks; they keep their initial values.
         unexpected: Names left over in the file that the model should have had a use for.
-        ignored: Names left over on purpose: classifier heads, pre-training decoders, the norm
-            before the classifier.
+        ignored: Names of the file that an encoder does not need: classifier heads, pre-training
+            decoders, the norm before the classifier.
         outside: Number of tensors outside `prefix` (a decode head, an adapter).
-        mismatched: Name -> (shape in the file, shape in the model); never empty without an error.
+        mismatched: Name -> (shape in the file, shape in the model), or the number formats if those
+            differ in kind; never empty without an error.
         matched: Share of the model's parameters (by count, heads excluded) that were loaded.
         expected: Number of the model's tensors, heads excluded.
-        recognised: What the file is, told by its names; `''` where they say nothing.
+        recognised: What the file is, judged by its names; `''` if unknown.
         is_whole_model: Whether the file is a model of another project (`weights.foreign`).
         licence: Licence of the weights, where it is known.
         adapted: What was done to keep the function where file and model differ in their parts.
@@ -47,7 +48,7 @@ class LoadReport:
     unexpected: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     outside: int = 0
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    mismatched: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     matched: float = 0.0
     expected: int = 0
     recognised: str = ''
@@ -64,7 +65,8 @@ class LoadReport:
     def rows(self) -> list[str]:
         """Return what does not fit, a line for each kind."""
         lines = [
-            f'  wrong shape: {name} is {in_file} in the file, {in_model} in the model'
+            f'  wrong {"shape" if isinstance(in_file, tuple) else "numbers"}: {name} is {in_file} '
+            f'in the file, {in_model} in the model'
             for name, (in_file, in_model) in list(self.mismatched.items())[:_SHOWN]
         ]
         for label, names in (('missing', self.missing), ('unexpected', self.unexpected)):
@@ -135,8 +137,11 @@ def compare(
     for name, tensor in given.items():
         target = expected.get(name)
         if target is not None and isinstance(tensor, Tensor) and tensor.shape == target.shape:
-            fitting[name] = tensor
-        elif ignored(name) or (target is None and name.endswith(_COUNTER)):
+            if _is_same_kind(tensor, target):
+                fitting[name] = tensor
+            else:
+                report.mismatched[name] = (tensor.dtype, target.dtype)
+        elif ignored(name) or name.endswith(_COUNTER):
             report.ignored.append(name)
         elif target is None:
             report.unexpected.append(name)
@@ -154,6 +159,11 @@ def compare(
     return fitting
 
 
+def _is_same_kind(tensor: Tensor, target: Tensor) -> bool:
+    """Return whether numbers keep their meaning: quantised weights (int8) do not as floats."""
+    return tensor.is_floating_point() or not target.is_floating_point()
+
+
 def shortfall(
     report: LoadReport, *, min_matched: float = 1.0, option: str = '', leftovers: bool = False
 ) -> str:
@@ -161,7 +171,7 @@ def shortfall(
 
     Args:
         report: From `compare`.
-        min_matched: Share of the model's parameters, in [0, 1], that must fit; 1 asks for every
+        min_matched: Share of the model's parameters, in [0, 1], that must fit; 1 requires every
             tensor.
         option: The user's name of `min_matched`.
         leftovers: Whether the file may have tensors without a place in the model.
@@ -171,10 +181,8 @@ def shortfall(
         f'{lacking} of {report.expected} tensors are missing or have another shape; '
         f'{report.matched:.1%} of the parameters fit'
     )
-    if report.mismatched:
+    if report.mismatched or (report.expected and not report.loaded):
         return fit
-    if not report.loaded and report.expected:
-        return f'{fit}, not one tensor does'
     if report.matched < min_matched or (min_matched == 1 and report.missing):
         wanted = f'at least {min_matched:.0%} must' if min_matched < 1 else 'all must'
         return f'{fit}, {wanted}{f" ({option})" if option else ""}'
@@ -192,7 +200,7 @@ def require(
     leftovers: bool = False,
     advice: str = '',
 ) -> None:
-    """Refuse weights that fall short of what `shortfall` asks for.
+    """Raise an error if `shortfall` gives a reason against loading.
 
     Args:
         report: From `compare`.

@@ -27,6 +27,7 @@ _ROOTS = (
     'pixel_embed.proj.weight',  # TNT
     'embeddings.cls_token',  # Hugging Face
 )
+_AVERAGED = re.compile(r'(?:^|[._])(?:ema|teacher)(?=[._])')  # not `semantic_branch.`
 # SAM: timm recognises the file by this prefix.
 _KEPT_PREFIXES = ('image_encoder.',)
 # DINOv2's training keeps blocks in groups, each padded in front so that the second number is the
@@ -68,8 +69,8 @@ class ViTNames(NamedTuple):
 def bare_vit_names(tensors: Mapping[str, Tensor]) -> ViTNames:
     """Find the ViT in a state dict and put it under the names that timm's filters read.
 
-    Where several ViTs lie in one file (student and teacher, a model and its average) the teacher
-    or average is taken, else the largest.
+    If a file has several ViTs (student and teacher, a model and its average), the teacher or the
+    average is taken, otherwise the largest.
     """
     if is_google(tensors):
         return ViTNames(from_google(dict(tensors)), '', 0, 'google')
@@ -83,7 +84,7 @@ def bare_vit_names(tensors: Mapping[str, Tensor]) -> ViTNames:
 
 
 def strip_parallel(tensors: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
-    """Cut off what DistributedDataParallel and torch.compile put in front of all names.
+    """Remove the prefixes that DistributedDataParallel and torch.compile add to all names.
 
     Returns:
         The values by their new names, and what was cut off.
@@ -100,7 +101,7 @@ def strip_parallel(tensors: Mapping[str, Value]) -> tuple[dict[str, Value], str]
 def strip_prefix(
     tensors: Mapping[str, Value], roots: Collection[str], *, kept: Collection[str] = ()
 ) -> tuple[dict[str, Value], str]:
-    """Cut off whatever stands in front of a network's own names.
+    """Remove the prefix of a network's own names.
 
     Args:
         tensors: A state dict.
@@ -126,7 +127,7 @@ def strip_prefix(
         return stripped, prefix
 
     def preference(candidate: str) -> tuple[int, bool, int, int]:
-        averaged = 'ema' in candidate or 'teacher' in candidate
+        averaged = bool(_AVERAGED.search(candidate))
         inside = sum(name.startswith(candidate) for name in stripped)
         return known[candidate], averaged, inside, -len(candidate)
 

@@ -146,8 +146,11 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tens
 
 def _refuse_stand_ins(path: Path) -> None:
     """Name the two files people download by mistake: a git-lfs pointer and a web page."""
-    with path.open('rb') as file:
-        head = file.read(64).lstrip().lower()
+    try:
+        with path.open('rb') as file:
+            head = file.read(64).lstrip().lower()
+    except OSError as error:
+        raise CheckpointReadError(f'checkpoint {str(path)!r} cannot be opened: {error}') from error
     if not head:
         raise CheckpointReadError(f'checkpoint {str(path)!r} is empty; fetch it again')
     if head.startswith(b'version https://git-lfs'):
@@ -173,7 +176,8 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: torch.from_numpy(archive[key]) for key in archive.files}
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+    # Damage shows as almost any exception: zipfile and numpy expect well-formed files.
+    except Exception as error:
         raise _broken(path, error) from error
 
 
@@ -184,20 +188,21 @@ def _weights_in(folder: Path) -> Path:
         return found[0]
     listed = ', '.join(path.name for path in found) or 'none'
     raise FileNotFoundError(
-        f'checkpoint {str(folder)!r} is a folder without one {_INDEX[1:]} or .safetensors file '
-        f'(found {listed}); give the path of the file'
+        f'checkpoint {str(folder)!r} is a folder; it must hold exactly one *{_INDEX} or '
+        f'*.safetensors file (found {listed}): give the path of the file'
     )
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """Read the files that an index names; every tensor of the index must be there."""
     try:
-        places: dict[str, str] = json.loads(index.read_text(encoding='utf-8'))['weight_map']
-        names = sorted(set(places.values()))
+        places = dict(json.loads(index.read_text(encoding='utf-8'))['weight_map'])
+        names = sorted({str(name) for name in places.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _broken(index, error) from error
-    if outside := [name for name in names if Path(name).name != name]:
-        raise CheckpointReadError(f'{index} names {outside[0]!r}, which is not a file beside it')
+    for name in names:
+        if Path(name).name != name or not name.endswith('.safetensors'):
+            raise CheckpointReadError(f'{index} names {name!r}, not a .safetensors file beside it')
     if absent := [name for name in names if not index.with_name(name).is_file()]:
         raise CheckpointReadError(
             f'{index} names {len(absent)} of {len(names)} files that are not beside it '
@@ -241,7 +246,8 @@ def _read_torch(path: Path) -> Any:
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith('/constants.pkl') for name in archive.namelist())
+    except Exception:  # damaged in whatever way, or no archive; torch says what is wrong
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith('/constants.pkl') for name in archive.namelist())

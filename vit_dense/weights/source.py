@@ -32,7 +32,7 @@ def check_source(pretrained: bool, checkpoint: Checkpoint) -> None:
 
     Raises:
         ValueError: If both name some; if `checkpoint` is neither a path nor a dict, or a dict
-            without `path` or with an option that `load_vit_weights` has not.
+            without `path`, or with an option that `load_vit_weights` does not have.
     """
     if pretrained and checkpoint is not None:
         raise ValueError(
@@ -48,6 +48,11 @@ def check_source(pretrained: bool, checkpoint: Checkpoint) -> None:
         raise ValueError(
             f'checkpoint={checkpoint!r}: give dict(path=...) and none but these options: '
             f'{", ".join(sorted(options))}'
+        )
+    if not isinstance(checkpoint['path'], str | Path):
+        raise ValueError(
+            f'checkpoint={checkpoint!r}: path must name a file; for random weights, set '
+            f'checkpoint=None'
         )
 
 
@@ -84,8 +89,8 @@ def load_from_source(backbone: Any, load: Callable[[Path | dict[str, Tensor]], L
 def _timm_weights(model_name: str, model_kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return timm's weights as released.
 
-    The model they come in has its own released form, whatever `model_kwargs` make of ours: so that
-    timm loads all of them, and what does not fit ours is seen by our loader.
+    They are loaded into a model without `model_kwargs`, so that timm loads all of them and our
+    loader sees what does not fit our model.
     """
     source = {k: v for k, v in model_kwargs.items() if k in _WEIGHT_SOURCE}
     try:

@@ -78,7 +78,9 @@ def make_case(
     """Fill a module by the formula, run it, and describe its file.
 
     Args:
-        name, vit, section: As in `Case`.
+        name: How to call the case.
+        vit: timm name of the model that the weights belong to.
+        section: Where in the file the weights are.
         model: The authors' module.
         sizes: Of the images; the timm model is built for the first.
         root: In front of the names in the file.

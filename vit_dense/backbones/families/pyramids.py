@@ -78,7 +78,7 @@ def _shift(block: Any, x: Tensor) -> tuple[int, int]:
 
 
 class SwinV2Family(PyramidFamily):
-    """SwinV2 and timm's own version of it (`swinv2_cr`): windows shift wherever there are several.
+    """SwinV2 and timm's version of it (`swinv2_cr`): windows shift if there are several.
 
     timm decides by the trained image, whose last maps are one window: there it never shifts. A
     larger image has several windows there, which nothing would connect; they are shifted by half a

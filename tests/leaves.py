@@ -1,10 +1,10 @@
-"""The config files by kind, for the tests beside it."""
+"""The config files by kind, for the tests of configs and of released models."""
 
 import ast
 from functools import cache
 from pathlib import Path
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[1] / 'configs'
 ALL = sorted(CONFIGS.rglob('*.py'))
 BASES = [path for path in ALL if '_base_' in path.parts]
 LEAVES = [path for path in ALL if '_base_' not in path.parts]
