@@ -109,10 +109,22 @@ def test_a_tool_gets_its_config_and_its_options(
 
 def test_missing_config_names_its_neighbours(tmp_path: Path) -> None:
     write(tmp_path / 'vit_upernet_demo.py', '')
-    with pytest.raises(ValueError, match=r'Config not found.*there are: vit_upernet_demo\.py'):
+    write(tmp_path / 'e.py', '')
+    with pytest.raises(ValueError, match=r'not found.*nearest names .*: vit_upernet_demo\.py\.$'):
         load_config(str(tmp_path / 'vit_uppernet_demo.py'))
+    with pytest.raises(ValueError, match=r'there are: e\.py, vit_upernet_demo\.py\.$'):
+        load_config(str(tmp_path / 'absent_config.py'))
+    with pytest.raises(ValueError, match=r'has no \.json file\.$'):
+        load_config(str(tmp_path / 'absent_config.json'))
     with pytest.raises(ValueError, match='does not exist either'):
         load_config(str(tmp_path / 'nowhere' / 'a.py'))
+
+
+def test_imports_beside_base_are_one_error(tmp_path: Path) -> None:
+    path = write(tmp_path / 'a.py', "from math import pi\n_base_ = './b.py'\n")
+    write(tmp_path / 'b.py', 'x = 1\n')
+    with pytest.raises(ValueError, match=r'(?s)a\.py: .*read_base.*custom_imports'):
+        load_config(str(path))
 
 
 def test_resume(built: list[Config], tmp_path: Path) -> None:

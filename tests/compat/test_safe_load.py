@@ -184,6 +184,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_text('<html>404 not found</html>')
     with pytest.raises(ValueError, match=r'cannot be read \(Unsupported operand 60\)'):
         safe_load(path)
+    path.write_text('hello')
+    with pytest.raises(ValueError, match=r'cannot be read \(not a pickle file\)'):
+        safe_load(path)
     torch.save([torch.ones(2)], path)
     with pytest.raises(ValueError, match=r'got a list at the top level; it must be a dict'):
         safe_load(path)

@@ -61,8 +61,8 @@ every_page = pytest.mark.parametrize(
 
 
 def write(block: Block, folder: Path) -> Path:
-    """Write a block, and the titled modules of its page, into an empty folder."""
-    for other in CODE:
+    """Write a block, and the titled blocks of its page, into an empty folder."""
+    for other in BLOCKS:
         if other.page == block.page and other.title:
             (folder / other.title).write_text(other.code, encoding='utf-8')
     path = folder / (block.title or 'config.py')
@@ -110,6 +110,21 @@ def test_configs_parse_and_their_parts_fit(block, tmp_path, monkeypatch):
         index = head.get('in_index', list(range(4)))
         expected = channels[index] if isinstance(index, int) else [channels[i] for i in index]
         assert head.in_channels == expected, name
+
+
+SCHEDULES = [block for block in CONFIGS if 'param_scheduler' in block.code]
+
+
+@pytest.mark.parametrize('block', SCHEDULES, ids=str)
+def test_learning_rates_decay_until_the_end(block, tmp_path):
+    config = Config.fromfile(write(block, tmp_path))
+    length = config.train_cfg.get('max_iters') or config.train_cfg.max_epochs
+    assert config.param_scheduler[-1].end == length
+    assert all(step < length for step in config.param_scheduler[-1].get('milestones', ()))
+
+
+def test_both_tasks_show_a_shorter_training():
+    assert {block.page for block in SCHEDULES} == {'docs/data.md', 'docs/detection.md'}
 
 
 @pytest.mark.parametrize('block', CODE, ids=str)

@@ -56,6 +56,8 @@ def test_missing_ade20k_says_where_it_comes_from(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'ADEChallengeData2016\.zip') as error:
         build(config)
     assert 'images/training/*.jpg' in str(error.value)
+    # A variable of an inherited config is read where it is defined: data_root alone does nothing.
+    assert 'dataset=dict(data_root=...) in train_dataloader' in str(error.value)
 
 
 def test_wrong_suffix(dataset_config: Make) -> None:

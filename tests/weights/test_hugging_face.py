@@ -180,6 +180,10 @@ def test_a_folder_of_several_files_with_an_index(tmp_path):
     path.write_text(json.dumps(index))
     with pytest.raises(CheckpointReadError, match=r'1 tensors that its files lack \(lost\.weight'):
         load_vit_weights(build('dinov2'), tmp_path)
+    index['weight_map']['lost.weight'] = 'model-3.safetensors'
+    path.write_text(json.dumps(index))
+    with pytest.raises(CheckpointReadError, match=r'1 of 3 files that are not beside it \(model-3'):
+        load_vit_weights(build('dinov2'), tmp_path)
     for name in ('../elsewhere.safetensors', path.name, '..', 1):
         index['weight_map']['lost.weight'] = name
         path.write_text(json.dumps(index))

@@ -1,4 +1,4 @@
-"""The report in the log names the licence of weights that timm provides, and of no others."""
+"""Weights named in a config: the licence in the log, and the message where timm has none."""
 
 import logging
 
@@ -49,3 +49,17 @@ def test_other_weights_under_timm_s_name_have_none(log, monkeypatch):
     TimmViT('test_vit.r160_in1k', pretrained=True, model_kwargs=overlay).init_weights()
     assert 'weights from timm' in log()
     assert 'licence' not in log()
+
+
+def test_the_message_without_network_can_be_followed(monkeypatch, tmp_path):
+    """A file alone, beside `pretrained=True`, would be the next error."""
+
+    def offline(*_, **__):
+        raise OSError('no network')
+
+    vit = TimmViT('test_vit.r160_in1k', pretrained=True)
+    monkeypatch.setattr(timm, 'create_model', offline)
+    with pytest.raises(
+        source.WeightsUnavailableError, match=r'pretrained=False and checkpoint="path\.safetensors"'
+    ):
+        vit.init_weights()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.config.utils import ConfigParsingError
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -14,6 +15,7 @@ from .config_checks import check_head_inputs, check_options
 
 # The value that visualizers inherit from the runtimes of this package and of OpenMMLab.
 _DEFAULT_BACKENDS = [{'type': 'LocalVisBackend'}]
+_NAMES_SHOWN = 5
 
 
 def load_config(
@@ -59,6 +61,11 @@ def load_config(
 def _read(path: str) -> Config:
     try:
         return Config.fromfile(path)
+    except ConfigParsingError as error:
+        raise ValueError(
+            f'{path}: {error}\nA config with import statements inherits by `with read_base():`, '
+            "any other by _base_ = 'vit_dense::NAME'. Name your own modules in custom_imports."
+        ) from error
     except FileNotFoundError as error:
         absent = str(error.filename or error)
         raise ValueError(
@@ -125,8 +132,10 @@ def _nearest(path: str) -> str:
     if not folder.is_dir():
         return f' The folder {folder} does not exist either.'
     names = [entry.name for entry in folder.iterdir() if entry.suffix == Path(path).suffix]
-    close = difflib.get_close_matches(Path(path).name, names, n=3, cutoff=0.5)
-    found = close or sorted(names)[:5]
-    return (
-        f' In {folder} there are: {", ".join(found)}.' if found else f' {folder} has no such file.'
-    )
+    close = difflib.get_close_matches(Path(path).name, names, n=3)
+    if close:
+        return f' The nearest names in {folder}: {", ".join(close)}.'
+    if not names:
+        return f' {folder} has no {Path(path).suffix} file.'
+    more = f' and {len(names) - _NAMES_SHOWN} more' if len(names) > _NAMES_SHOWN else ''
+    return f' In {folder} there are: {", ".join(sorted(names)[:_NAMES_SHOWN])}{more}.'

@@ -20,7 +20,7 @@ def tool_parser(description: str | None) -> ArgumentParser:
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    parser.add_argument('--debug', action='store_true', help='full stack for every error')
+    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser
 
 

@@ -10,9 +10,11 @@ def main() -> int:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('source', help='released checkpoint, or ViT weights of any layout')
     parser.add_argument('destination', help='.pth, .pt or .safetensors file to write')
-    parser.add_argument('--config', help='config of the model; default: guessed from the shapes')
-    parser.add_argument('--model-name', help='timm architecture of ViT weights; default: likewise')
-    parser.add_argument('--debug', action='store_true', help='full stack for every error')
+    parser.add_argument('--config', help='config of the model (default: inferred from the shapes)')
+    parser.add_argument(
+        '--model-name', help='timm model of ViT weights (default: inferred from the shapes)'
+    )
+    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     args = parser.parse_args()
 
     def job() -> None:

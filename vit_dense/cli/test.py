@@ -17,7 +17,9 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument('--show', action='store_true', help='show results in a window')
     parser.add_argument('--show-dir', help='folder for pictures of all results')
-    parser.add_argument('--wait-time', type=float, default=2.0, help='seconds a window stays')
+    parser.add_argument(
+        '--wait-time', type=float, default=2.0, help='seconds that --show shows each picture'
+    )
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation; in detection of boxes only'
     )

@@ -14,7 +14,7 @@ def build_parser() -> ArgumentParser:
         '--resume',
         nargs='?',
         const='auto',
-        help='resume this checkpoint; without a value, the latest in the work directory',
+        help='continue from this checkpoint; without a value, from the latest in --work-dir',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (bfloat16)')
     parser.add_argument(

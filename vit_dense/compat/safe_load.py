@@ -166,6 +166,8 @@ def _explain(name: str, size: int, error: Exception) -> str:
         )
     # torch puts its advice on `weights_only` before the reason, and more after it.
     text = str(error).rpartition('WeightsUnpickler error: ')[2].strip()
+    if isinstance(error, KeyError):  # a name alone, e.g. 101, says nothing
+        text = 'not a pickle file'
     reason = (text or type(error).__name__).splitlines()[0]
     return (
         f'checkpoint {name} ({size} bytes) cannot be read ({reason}): it is '

@@ -65,8 +65,9 @@ def data_not_found(
         f'Data set not found: {what}. Expected by {place}:',
         *(f'  {line}' for line in layout),
         source,
-        f'If the data is elsewhere, link it there (ln -s /path/to/data {link}) or set data_root '
-        'in the config file.',
+        f'If the data is elsewhere, link it there (ln -s /path/to/data {link}) or set '
+        'dataset=dict(data_root=...) in train_dataloader, val_dataloader and test_dataloader '
+        '(a variable data_root of an inherited config has no effect).',
         *hints,
     ]
     return '\n'.join(part for part in parts if part)

@@ -203,6 +203,11 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     for name in names:
         if Path(name).name != name or not name.endswith('.safetensors'):
             raise CheckpointReadError(f'{index} names {name!r}, not a .safetensors file beside it')
+    if absent := [name for name in names if not index.with_name(name).is_file()]:
+        raise CheckpointReadError(
+            f'{index} names {len(absent)} of {len(names)} files that are not beside it '
+            f'({", ".join(absent[:3])}); download the rest of the folder'
+        )
     tensors: dict[str, Tensor] = {}
     for name in names:
         tensors |= read_checkpoint(index.with_name(name))

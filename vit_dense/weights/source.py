@@ -98,6 +98,6 @@ def _timm_weights(model_name: str, model_kwargs: Mapping[str, Any]) -> dict[str,
     except Exception as error:  # network, hub, cache and file errors share no base class
         raise WeightsUnavailableError(
             f'timm could not provide pretrained weights of {model_name!r} ({error}). Without '
-            f'access to the Hugging Face Hub, pass a local file: checkpoint="path.safetensors"; '
-            f'for random weights set pretrained=False'
+            f'access to the Hugging Face Hub, pass a local file: pretrained=False and '
+            f'checkpoint="path.safetensors"; for random weights set pretrained=False alone'
         ) from error
