@@ -154,7 +154,7 @@ def test_weights_used_without_a_call_are_refused():
         ({'alpha': 0}, 'alpha > 0'),
         ({'dropout': 1.0}, r'dropout in \[0, 1\)'),
         ({'frozen_stages': 6}, "type='TimmViT', frozen_stages=6"),
-        ({'frozen_stages': -1}, 'embeddings always rest'),
+        ({'frozen_stages': -1}, 'embeddings are always frozen'),
         ({'targets': ['query']}, r"\['attn.proj', 'attn.qkv', 'mlp.fc1', 'mlp.fc2'\]"),
         ({'targets': []}, 'leave targets out'),
     ],
