@@ -75,12 +75,6 @@ def test_timm_training_checkpoint_prefers_the_average(build, source, head, tmp_p
     assert_same(model, last)
 
 
-def test_compiled_and_distributed(build, source):
-    model = build()
-    load_vit_weights(model, {f'_orig_mod.module.{name}': t for name, t in source.items()})
-    assert_same(model, source)
-
-
 def test_deit_distilled(build):
     source = build(VisionTransformerDistilled, seed=1, global_pool='token').state_dict()
     heads = {'head_dist.weight': torch.ones(10, 32), 'head_dist.bias': torch.ones(10)}
@@ -106,12 +100,6 @@ def test_deit3_layer_scale(build):
     assert_complete(load_vit_weights(build(init_values=0.1, no_embed_class=True), released_adapter))
 
 
-def test_a_prefix_that_only_contains_ema_is_no_average(build, source):
-    file = {f'semantic_branch.{name}': torch.zeros_like(t) for name, t in source.items()}
-    file |= {f'backbone.{name}': t for name, t in source.items()}
-    assert load_vit_weights(build(), file).prefix == 'backbone.'
-
-
 def test_dino_takes_the_teacher(build, source):
     student = build(seed=3).state_dict()
     file = {
@@ -124,15 +112,6 @@ def test_dino_takes_the_teacher(build, source):
     report = load_vit_weights(model, file)
     assert_same(model, source)
     assert (report.section, report.prefix, report.outside) == ('teacher', 'backbone.', 2)
-
-
-@pytest.mark.parametrize(
-    ('other', 'taken'),
-    [('model_ema.', 'model_ema.'), ('teacher.vit.', 'teacher.vit.'), ('semantic.', 'vit.')],
-)
-def test_of_two_vits_the_average_is_taken(build, source, other, taken):
-    file = {f'{prefix}{name}': t for prefix in ('vit.', other) for name, t in source.items()}
-    assert load_vit_weights(build(), file).prefix == taken
 
 
 def dinov2(build, seed=0, registers=0):
