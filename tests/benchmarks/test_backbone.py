@@ -97,6 +97,7 @@ def test_growth_exponent(bench):
     assert math.isnan(bench.exponent([1], [512]))
 
 
+@pytest.mark.slow
 def test_tables(bench, capsys, monkeypatch):
     monkeypatch.setattr(bench, 'in_fresh_process', lambda function, *args: function(*args))
     monkeypatch.setattr(torch, 'set_num_threads', lambda count: None)

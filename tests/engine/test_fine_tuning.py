@@ -214,6 +214,7 @@ def test_rates_fall_and_training_ends_on_a_plateau(train) -> None:
     assert rates[9:] == pytest.approx([0.01] * 2)
 
 
+@pytest.mark.slow
 def test_steady_gains_train_to_the_end(train) -> None:
     runner = train(PLATEAU, 10, scores=range(1, 20))
     assert runner.iter == 10

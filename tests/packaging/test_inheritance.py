@@ -104,6 +104,7 @@ def test_read_base_under_the_stock_tool(installed: Install, task: Task, project:
     installed.run('-c', program, cwd=project)
 
 
+@pytest.mark.slow
 def test_classic_style_by_path(installed: Install, source: Path, task: Task, project: Path) -> None:
     # From the sources that were installed: the checkout may have moved on since.
     shutil.copytree(source / 'configs', project / 'copied')
