@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -20,7 +21,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from ..layers import build_norm2d, crop_map
-from ..weights import load_pyramid_weights
+from ..weights import LoadReport, load_pyramid_weights
 from ..weights.source import check_source, load_from_source
 from .families import find_pyramid_family
 from .pyramid_probe import STRIDES, Probe, probe
@@ -220,11 +221,12 @@ class TimmPyramid(nn.Module):
         """
         if self._is_init:
             return
+        self._is_init = load_from_source(self, self._load)
+
+    def _load(self, source: Path | dict[str, Tensor]) -> LoadReport:
         with torch.device('meta'):
             whole = self._build()
-        self._is_init = load_from_source(
-            self, lambda source: load_pyramid_weights(self.model, source, whole=whole)
-        )
+        return load_pyramid_weights(self.model, source, whole=whole)
 
     @property
     def depth(self) -> int:

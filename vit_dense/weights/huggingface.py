@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from .renaming import rename
+
 __all__ = ['from_hugging_face', 'is_hugging_face']
 
 _ROOT = 'embeddings.cls_token'
@@ -66,12 +68,12 @@ def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         match = _BLOCK.match(name)
         if match is None:
-            out[_rename(name, _EMBEDDINGS).replace('register_tokens', registers)] = tensor
+            out[rename(name, _EMBEDDINGS).replace('register_tokens', registers)] = tensor
         elif projection := _PROJECTION.match(match[2]):
             layer = f'blocks.{match[1]}.attn.qkv.{projection[2]}'
             projections.setdefault(layer, {})[projection[1][0]] = name
         else:
-            out[f'blocks.{match[1]}.{_rename(match[2], block_rules)}'] = tensor
+            out[f'blocks.{match[1]}.{rename(match[2], block_rules)}'] = tensor
     for layer, names in projections.items():
         parts = {part: tensors[name] for part, name in names.items()}
         if layer.endswith('.bias') and parts.keys() == {'q', 'v'}:
@@ -86,14 +88,6 @@ def from_hugging_face(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _can_join(parts: Iterable[Tensor]) -> bool:
     shapes = {tuple(part.shape) for part in parts}
     return len(shapes) == 1 and () not in shapes
-
-
-def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name, hits = re.subn(pattern, replacement, name)
-        if hits:
-            break
-    return name
 
 
 def _fuse_gate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

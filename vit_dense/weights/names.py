@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .google import from_google, is_google
 from .huggingface import from_hugging_face, is_hugging_face
+from .renaming import rename
 
 __all__ = ['ViTNames', 'bare_vit_names', 'strip_parallel', 'strip_prefix']
 
@@ -140,11 +141,4 @@ def _from_openmmlab(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename mmpretrain's, mmseg's and mmdet's ViT; other layouts pass unchanged."""
     if not ({'layers.0.ln1.weight', 'patch_embed.projection.weight'} & tensors.keys()):
         return tensors
-    renamed: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        for pattern, replacement in _OPENMMLAB:
-            new_name, hits = re.subn(pattern, replacement, name)
-            if hits:
-                break
-        renamed[new_name if hits else name] = value
-    return renamed
+    return {rename(name, _OPENMMLAB): tensor for name, tensor in tensors.items()}
