@@ -44,9 +44,21 @@ MMCV_LITE = ['mmcv-lite>=2.1.0,<2.2']  # mmseg and mmdet refuse 2.2
 # LoRA: maintained, merges weights, and offers later variants such as DoRA. It depends on
 # transformers and accelerate, so it is an extra.
 PEFT = ['peft>=0.17']
+# Exported files: torch's exporter writes ONNX through onnxscript; two engines run the result.
+EXPORT = ['onnx', 'onnxscript', 'onnxruntime', 'openvino']
+# Windowed reading and writing of rasters, with their georeference.
+GEO = ['rasterio']
+# Detection in slices of large images: cuts and merges as published (MIT).
+SLICE = ['sahi>=0.12.8']
+# The page of `vit-dense serve`. Earlier versions of Gradio have known vulnerabilities.
+WEB = ['gradio>=6']
 # The site in docs/: MkDocs with the theme Material; API pages from docstrings.
 DOCS = ['mkdocs-material', 'mkdocstrings[python]']
 DEV = [
+    *EXPORT,
+    *GEO,
+    *SLICE,
+    *WEB,
     'build',
     'mypy',
     'packaging',
@@ -101,6 +113,10 @@ setup(
         'det-mmcv': DET,
         'all-mmcv': SEG + DET,
         'peft': PEFT,
+        'export': EXPORT,
+        'geo': GEO,
+        'slice': SLICE,
+        'web': WEB,
         'docs': DOCS,
         'dev': DEV,
     },
