@@ -66,7 +66,14 @@ def _serve(args: Namespace) -> None:
         serve(
             predictor,
             opened,
-            title=Path(args.model).stem,
+            title=_title(args.model),
             limits=Limits(args.max_upload, args.max_megapixels or default_megapixels(predictor)),
             examples=example_images(args.examples, getattr(predictor, 'config', None)),
         )
+
+
+def _title(model: str) -> str:
+    """Return the name of a config or exported file; of a checkpoint with its folder's."""
+    path = Path(model)
+    named = path.suffix in ('.py', *_EXPORTED) or not path.parent.name
+    return path.stem if named else f'{path.parent.name}/{path.stem}'

@@ -54,4 +54,4 @@ def _test_folder(config: Any) -> str | None:
     prefix = dataset.get('data_prefix') or {}
     name = prefix.get('img_path', prefix.get('img'))
     root = dataset.get('data_root') or ''
-    return None if name is None and not root else os.path.join(root, name or '')
+    return None if not name else os.path.join(root, name)

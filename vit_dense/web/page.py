@@ -53,14 +53,15 @@ def build_page(
         gr.HTML(
             f'<h1>{html.escape(title)}</h1><p>{what} with {len(predictor.classes)} classes</p>',
             elem_id='title',
+            apply_default_css=False,
         )
         with gr.Row():
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=1, min_width=340):
                 upload = gr.File(
                     label=f'Image, up to {limits.megabytes:g} MB and {limits.megapixels:g} '
                     'million pixels',
                     file_types=sorted(IMAGE_SUFFIXES),
-                    height=130,
+                    height=160,
                     elem_id='upload',
                 )
                 chooser = gr.HTML(
@@ -68,6 +69,7 @@ def build_page(
                     html_template=assets.EXAMPLES,
                     js_on_load=assets.CHOOSE,
                     elem_id='examples',
+                    apply_default_css=False,
                     visible=bool(examples),
                 )
                 threshold = gr.Slider(
@@ -80,16 +82,21 @@ def build_page(
                     js_on_load=assets.TOGGLE,
                     heading='Objects per class' if detects else 'Share of the area',
                     elem_id='legend',
+                    apply_default_css=False,
                 )
                 save = gr.Button(
-                    'Download all objects (COCO JSON)' if detects else 'Download mask (index PNG)',
+                    'Download objects (COCO JSON)' if detects else 'Download mask (index PNG)',
                     interactive=False,
                     elem_id='save',
                 )
                 saved = gr.JSON(visible=False)
             with gr.Column(scale=3, min_width=320):
-                status = gr.HTML({}, html_template=assets.STATUS, elem_id='status')
-                picture = gr.HTML(None, html_template=assets.PICTURE, elem_id='picture')
+                status = gr.HTML(
+                    {}, html_template=assets.STATUS, elem_id='status', apply_default_css=False
+                )
+                picture = gr.HTML(
+                    None, html_template=assets.PICTURE, elem_id='picture', apply_default_css=False
+                )
         shown = [state, status, picture, rows, save]
 
         def on_upload(path: str | None, opacity: float, threshold: float) -> list[Any]:
@@ -98,7 +105,7 @@ def build_page(
             return [None, *done]
 
         def on_example(opacity: float, threshold: float, event: gr.EventData) -> list[Any]:
-            index = int(event._data['index'])
+            index = int(event.index)
             path = examples[index] if 0 <= index < len(examples) else None
             return _predict(predictor, path, limits, opacity, threshold)
 

@@ -1,8 +1,11 @@
 """Serve the page on a socket that is opened before the model is loaded."""
 
+import contextlib
 import errno
 import os
+import signal
 import socket
+import sys
 import tempfile
 
 from ..runtime import Predictor
@@ -71,4 +74,7 @@ def serve(
         page = build_page(predictor, title=title, limits=limits, examples=examples)
         app = build_app(page, limits)
         config = uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)
-        uvicorn.Server(config).run(sockets=[opened])
+        # Uvicorn ends in order and then sends itself the signal that ended it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[opened])
