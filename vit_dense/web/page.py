@@ -111,7 +111,11 @@ def build_page(
 
         look = [opacity, threshold]
         # One at a time: the model is shared.
-        model = {'concurrency_id': 'model', 'concurrency_limit': 1, 'show_progress_on': picture}
+        model: dict[str, Any] = {
+            'concurrency_id': 'model',
+            'concurrency_limit': 1,
+            'show_progress_on': picture,
+        }
         hidden: dict[str, Any] = {'api_visibility': 'private'}
         upload.upload(on_upload, [upload, *look], [upload, *shown], **model, **hidden)
         chooser.select(on_example, look, shown, **model, **hidden)
