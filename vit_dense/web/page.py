@@ -120,7 +120,7 @@ def build_page(
         upload.upload(on_upload, [upload, *look], [upload, *shown], **model, **hidden)
         chooser.select(on_example, look, shown, **model, **hidden)
         gr.on(
-            [opacity.release, threshold.release, rows.input],
+            [opacity.change, threshold.change, rows.input],
             _redraw,
             [state, *look, rows],
             [picture, rows],
