@@ -69,7 +69,9 @@ def predict(args: Namespace) -> int:
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
     args = build_parser().parse_intermixed_args()
-    cv2.setLogLevel(0)  # what cannot be read is listed at the end
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # what cannot be read is listed at the end
     code = 0
 
     def job() -> None:
