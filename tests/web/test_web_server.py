@@ -93,7 +93,6 @@ def test_a_taken_port_ends_in_a_line_that_names_the_option(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with open_socket('127.0.0.1', 0) as taken:
-        taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.setattr(sys, 'argv', ['serve', 'no.py', '--port', str(port)])
         assert command.main() == 2

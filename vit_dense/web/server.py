@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ _REPORTED = (errno.EADDRINUSE, errno.EACCES)
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a socket bound to `host` and `port`; port 0 takes any free one.
+    """Return a socket that listens on `host` and `port`; port 0 takes any free one.
 
     Raises:
         ValueError: The port is in use or not permitted, or the host is not of this machine.
@@ -25,6 +26,8 @@ def open_socket(host: str, port: int) -> socket.socket:
         opened = socket.socket(family, socket.SOCK_STREAM)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, port))
+        # Connections wait from now on until the model is loaded.
+        opened.listen()
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         option = '--port' if getattr(error, 'errno', None) in _REPORTED else '--host or --port'
@@ -74,7 +77,10 @@ def serve(
         page = build_page(predictor, title=title, limits=limits, examples=examples)
         app = build_app(page, limits)
         config = uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        # Pages that are still open are cut off; that is no error to report.
+        logging.getLogger('uvicorn.error').addFilter(lambda _: not server.should_exit)
         # Uvicorn ends in order and then sends itself the signal that ended it.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[opened])
+            server.run(sockets=[opened])
