@@ -32,6 +32,7 @@ def tile_model_of(predictor: TorchPredictor) -> TileModel:
     for dataset in innermost_datasets(config.test_dataloader.dataset):
         steps = [step for step in dataset.pipeline if _name(step) not in _RESIZING]
         dataset.pipeline = steps
+    config.tta_model = None  # returns no scores, which blending needs
     meta = {'classes': predictor.classes, 'palette': predictor.palette.tolist()}
     native = type(predictor)(predictor.module, config, meta, predictor.device)
     module = unwrap(predictor.module)
