@@ -42,9 +42,9 @@ def write_image(path: Path, height: int, width: int) -> None:
     from rasterio.transform import from_origin
 
     random = np.random.default_rng(0)
-    options = {'driver': 'GTiff', 'count': 3, 'dtype': 'uint8', 'photometric': 'rgb'}
+    options = {'driver': 'GTiff', 'count': 3, 'dtype': 'uint8', 'photometric': 'rgb', 'tiled': True}
     place = {'crs': 'EPSG:32633', 'transform': from_origin(500000, 5400000, 0.2, 0.2)}
-    with rasterio.open(path, 'w', height=height, width=width, tiled=True, **options, **place) as out:
+    with rasterio.open(path, 'w', height=height, width=width, **options, **place) as out:
         for top in range(0, height, 512):
             rows = min(512, height - top)
             cells = random.integers(0, 256, (3, -(-rows // 32), -(-width // 32)), np.uint8)
