@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -145,11 +146,11 @@ def open_raster(
         order = options.channel_order
         yield Raster(as_image(source, channels=channels, channel_order=order), 'array')
         return
-    needed = options.bands is not None or options.scale_from is not None or channels != 3
-    if not needed and Path(source).suffix.lower() not in TIFF_SUFFIXES:
+    plain = options.bands is None and options.scale_from is None and channels == 3
+    if plain and not _is_raster(source):
         yield Raster(read_image(source), str(source))
         return
-    rasterio = import_rasterio(f'{source}: reading TIFF files, bands and other types than 8 bits')
+    rasterio = import_rasterio(f'{source}: reading bands, and values that are not 8-bit colours,')
     if not Path(source).is_file():
         raise ValueError(f'{source}: No such file')
     with rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings():
@@ -163,6 +164,19 @@ def open_raster(
                 yield FileRaster(dataset, channels, options)
             except rasterio.errors.RasterioIOError as error:
                 raise ValueError(f'{source}: {error}') from error
+
+
+def _is_raster(source: str | Path) -> bool:
+    """Return whether rasterio must read a file: a TIFF, unless OpenCV can and rasterio is missing.
+
+    OpenCV would reduce 16 bits to 8, and drop bands, without a word.
+    """
+    if Path(source).suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    with contextlib.suppress(ValueError):
+        return bool(import_rasterio(str(source)))
+    image = cv2.imread(str(source), cv2.IMREAD_UNCHANGED)
+    return image is None or image.dtype != np.uint8 or image.shape[2:] not in ((), (3,))
 
 
 def import_rasterio(purpose: str) -> Any:

@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]
 _Floats = NDArray[np.float32]
 
 # Probabilities of the blended rows below a row of tiles; wide images blend fewer rows.
-_STRIP_BYTES = 384 * 2**20
+_STRIP_BYTES = 128 * 2**20
 # Probabilities of the tiles that run together; models need several times as much.
 _BATCH_BYTES = 192 * 2**20
 
@@ -190,9 +190,9 @@ class _TiledRun:
                 if result is not None and not isinstance(result, Segmentation):
                     raise ValueError(getattr(result, 'message', 'a tile has no segmentation'))
                 self.skipped += result is None
-                yield result
                 if self.progress:
                     self.progress(number, len(places))
+                yield result
 
     def _read(self, row: int, column: int) -> Item | None:
         rows = self.rows.starts[row], self.rows.stops[row]
