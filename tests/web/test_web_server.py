@@ -72,21 +72,49 @@ def test_unexpected_faults_reach_the_page_as_a_message(image: Path, page: Any) -
     )
     assert (state, picture, rows) == (None, None, [])
     assert 'KeyError' in status['error']
-    assert _redraw(None, 0.6, 0.3, None) == [None, []]
+    assert _redraw(None, 0.6, 0.3, []) == [{}, None, []]
+    lost, *rest = _redraw(None, 0.6, 0.3, [{'name': 'dark', 'shown': True}])
+    assert 'drop the image again' in lost['error']
+    assert rest == [None, []]
     state, status, picture, rows, _ = _predict(FakePredictor(), str(image), LIMITS, 0.6, 0.3)
     assert status['text'].startswith('one.png: 30 x 20 pixels, predicted in ')
     assert picture.startswith('data:image/png;base64,')
     assert [(row['name'], row['amount']) for row in rows] == [('middle', '100.0 %')]
 
 
-def test_empty_files_of_gradio_are_removed(tmp_path: Path, page: Any) -> None:
-    from vit_dense.web.page import _remove_empty
+def test_uploads_and_old_results_do_not_pile_up(
+    image: Path, page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastapi.testclient import TestClient
 
-    (tmp_path / 'tmp1').touch()
-    os.utime(tmp_path / 'tmp1', (time.time() - 60,) * 2)
-    (tmp_path / 'kept').write_bytes(b'1')
-    _remove_empty(str(tmp_path))
-    assert {one.name for one in tmp_path.iterdir() if one.is_file()} == {'kept'}
+    from vit_dense.web import page as module
+
+    monkeypatch.setattr(module, '_SWEEP', 0.1)
+    monkeypatch.setattr(module, '_KEPT', 0.1)
+    page = module.build_page(FakePredictor(), title='', limits=LIMITS)
+    with TestClient(module.build_app(page, LIMITS)) as client:
+        files = {'files': ('a.png', image.read_bytes())}
+        (uploaded,) = client.post('/gradio_api/upload', files=files).json()
+        deadline = time.monotonic() + 20
+        while Path(uploaded).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert page.state_holder.capacity == module._SESSIONS
+
+
+def test_what_gradio_leaves_beside_uploads_is_removed(tmp_path: Path, page: Any) -> None:
+    from vit_dense.web.page import _remove_leftovers
+
+    for name, content, age in (
+        ('stub', b'', 60),
+        ('refused', b'1', 4000),
+        ('arriving', b'1', 60),
+        ('starting', b'', 0),
+    ):
+        (tmp_path / name).write_bytes(content)
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    _remove_leftovers(str(tmp_path))
+    assert {one.name for one in tmp_path.iterdir() if one.is_file()} == {'arriving', 'starting'}
 
 
 def test_a_taken_port_ends_in_a_line_that_names_the_option(

@@ -29,7 +29,7 @@ def build_parser() -> ArgumentParser:
         '--max-megapixels',
         type=float,
         metavar='N',
-        help='default: 25, less for segmentation with over 25 classes',
+        help='default: 25, less for segmentation with over 26 classes',
     )
     parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser

@@ -47,7 +47,10 @@ def build_page(
     detects = predictor.task == 'detection'
     what = 'Detection' if detects else 'Segmentation'
     with gr.Blocks(
-        title=f'{title} - vit-dense', analytics_enabled=False, delete_cache=(_SWEEP, _KEPT)
+        title=f'{title} - vit-dense',
+        analytics_enabled=False,
+        delete_cache=(_SWEEP, _KEPT),
+        fill_width=True,
     ) as page:
         state = gr.State(None, time_to_live=_KEPT)
         gr.HTML(
@@ -100,7 +103,7 @@ def build_page(
         shown = [state, status, picture, rows, save]
 
         def on_upload(path: str | None, opacity: float, threshold: float) -> list[Any]:
-            _remove_empty(upload.GRADIO_CACHE)
+            _remove_leftovers(upload.GRADIO_CACHE)
             done = _predict(predictor, path, limits, opacity, threshold)
             return [None, *done]
 
@@ -123,7 +126,7 @@ def build_page(
             [opacity.change, threshold.change, rows.input],
             _redraw,
             [state, *look, rows],
-            [picture, rows],
+            [status, picture, rows],
             show_progress='hidden',
             trigger_mode='always_last',
             **hidden,
@@ -176,10 +179,12 @@ def _predict(
 def _redraw(
     done: Prediction | None, opacity: float, threshold: float, rows: list[dict[str, Any]] | None
 ) -> list[Any]:
-    if done is None:  # the session is older than an hour
-        return [None, []]
+    """Return the values of status, picture and legend."""
+    if done is None:
+        gone = {'error': 'The result is kept no longer: drop the image again.'} if rows else {}
+        return [gone, None, []]
     hidden = [row['name'] for row in rows or [] if not row['shown']]
-    return _look(done, opacity, threshold, hidden)
+    return [gr.skip(), *_look(done, opacity, threshold, hidden)]
 
 
 def _look(done: Prediction, opacity: float, threshold: float, hidden: list[str]) -> list[Any]:
@@ -199,8 +204,11 @@ def _thumbnail(path: str) -> dict[str, str]:
     return {'name': Path(path).name, 'url': picture_url(picture, '.jpg')}
 
 
-def _remove_empty(folder: str) -> None:
-    """Remove the empty file that Gradio leaves in its folder for every upload."""
+def _remove_leftovers(folder: str) -> None:
+    """Remove what Gradio leaves beside the uploads: an empty file for each, and refused ones."""
+    now = time.time()
     for one in os.scandir(folder):
-        if one.is_file() and not one.stat().st_size and one.stat().st_mtime < time.time() - 1:
-            os.unlink(one)
+        if one.is_file():
+            found = one.stat()
+            if now - found.st_mtime > (_KEPT if found.st_size else 1):
+                os.unlink(one)

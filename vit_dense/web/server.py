@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import logging
 import os
 import signal
@@ -39,14 +40,8 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 def check_gradio() -> None:
     """Raise `ValueError` if Gradio is not installed."""
-    # Read when Gradio is imported: nothing is reported to anybody, neither versions nor errors.
-    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            f'The page needs Gradio ({error}): pip install "vit_dense[web]".'
-        ) from error
+    if importlib.util.find_spec('gradio') is None:
+        raise ValueError('The page needs Gradio: pip install "vit_dense[web]".')
 
 
 def serve(
@@ -67,6 +62,8 @@ def serve(
         examples: Paths of images to offer.
     """
     check_gradio()
+    # Read when Gradio is imported: nothing is reported to anybody, neither versions nor errors.
+    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     with tempfile.TemporaryDirectory(prefix='vit-dense-') as folder:
         # Uploads are kept there; Gradio reads the variable when the page is built.
         os.environ['GRADIO_TEMP_DIR'] = folder
