@@ -177,3 +177,21 @@ def test_examples_come_from_the_folder_or_else_from_the_test_data(image: Path) -
     dataset['data_prefix'] = {'img': 'elsewhere/'}
     config = Config({'test_dataloader': {'dataset': dataset}})
     assert example_images(None, config) == []
+
+
+@pytest.mark.parametrize('name', ['model.onnx', 'model.xml'])
+def test_exported_files_are_served_without_loading_a_config(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vit_dense import runtime
+    from vit_dense.web import server
+
+    served: list[Any] = []
+    predictor = FakePredictor()
+    monkeypatch.setattr(runtime, 'load_exported', {name: predictor}.__getitem__, raising=False)
+    monkeypatch.setattr(server, 'serve', lambda *args, **kwargs: served.append((args[0], kwargs)))
+    monkeypatch.setattr(sys, 'argv', ['serve', name, '--port', '0'])
+    assert command.main() == 0
+    ((model, options),) = served
+    assert model is predictor
+    assert options == {'title': 'model', 'limits': Limits(32, 25), 'examples': []}
