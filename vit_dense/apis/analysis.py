@@ -6,6 +6,7 @@ deformable attention counts 5 per sampled value, as in its paper (Zhu et al. 202
 Elementwise operations, norms, resizing and RoIAlign are not counted.
 """
 
+import copy
 import gc
 import importlib
 import statistics
@@ -19,7 +20,7 @@ from math import prod
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
@@ -29,11 +30,16 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop
 
 from .config import innermost_datasets
 
-_TASKS = {'mmseg': 'vit_dense.segmentation', 'mmdet': 'vit_dense.detection'}
+# Where a library's `random_batch` is, and the mode of a forward pass without losses. A detector's
+# 'tensor' runs the heads on a given number of proposals, however few objects noise has.
+_TASKS = {
+    'mmseg': ('vit_dense.segmentation', 'predict'),
+    'mmdet': ('vit_dense.detection', 'tensor'),
+}
 _OTHER = 'other'  # runs outside of all parts: resizing, losses that are no module
 _SAMPLING_FLOPS = 2 * 5
 _CORNERS = 4  # rows that the CPU backend of deformable attention gathers for one sample
-_MIN_RUNS, _MIN_SECONDS = 3, 2.0
+_MIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -118,16 +124,15 @@ def analyze_model(
     if scope not in _TASKS:
         raise ValueError(f'default_scope is {scope!r}; analyze knows {" and ".join(_TASKS)}.')
     init_default_scope(scope)
-    make = importlib.import_module(f'{_TASKS[scope]}.random_batch').random_batch
-    model: Any = revert_sync_batchnorm(MODELS.build(config.model))
+    package, forward = _TASKS[scope]
+    make = importlib.import_module(f'{package}.random_batch').random_batch
+    model: Any = revert_sync_batchnorm(MODELS.build(_resized(config.model, size)))
     batch = partial(make, model, size)
     names = part_names(model)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            counts = {
-                mode: multiply_adds_by_part(model, batch(1), mode) for mode in ('tensor', 'loss')
-            }
+            counts = [multiply_adds_by_part(model, batch(1), mode) for mode in (forward, 'loss')]
             return _measured(model.to(target), config, partial(batch, batch_size), names, counts)
     except torch.OutOfMemoryError as error:
         raise ValueError(
@@ -148,7 +153,7 @@ def _measured(
     config: Config,
     batch: Callable[[], dict[str, Any]],
     names: list[str],
-    counts: dict[str, Counter[str]],
+    counts: list[Counter[str]],
 ) -> Analysis:
     device = next(model.parameters()).device
     settings = config.get('optim_wrapper')
@@ -166,8 +171,8 @@ def _measured(
             name,
             sum(p.numel() for p in own),
             sum(p.numel() for p in trained),
-            counts['tensor'][name],
-            counts['loss'][name],
+            counts[0][name],
+            counts[1][name],
             saved[name],
             sum(p.nbytes for p in own) + gradients + states + saved[name],
         )
@@ -204,7 +209,8 @@ def multiply_adds_by_part(model: Any, batch: dict[str, Any], mode: str) -> Count
     Args:
         model: A model of mmseg or mmdet.
         batch: From `random_batch`.
-        mode: 'tensor' for the heads' outputs, or 'loss' for a training step, with auxiliary heads.
+        mode: 'predict', 'tensor' for the heads' outputs, or 'loss' for a training step, which
+            includes auxiliary heads.
     """
     model.train(mode == 'loss')
     counted: Counter[str] = Counter()
@@ -221,7 +227,7 @@ def multiply_adds_by_part(model: Any, batch: dict[str, Any], mode: str) -> Count
     torch.backends.mha.set_fastpath_enabled(False)  # one op, of which torch counts nothing
     try:
         with torch.no_grad(), _current_part(model, change) as current, counter:
-            model(**model.data_preprocessor(batch, mode == 'loss'), mode=mode)
+            model(**model.data_preprocessor(batch, True), mode=mode)
             change(current[-1])
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -350,7 +356,7 @@ def _images_per_second(model: Any, batch: dict[str, Any]) -> float:
     times: list[float] = []
     with torch.no_grad():
         model.test_step(batch)
-        while len(times) < _MIN_RUNS or sum(times) < _MIN_SECONDS:
+        while sum(times) < _MIN_SECONDS:
             start = time.perf_counter()
             model.test_step(batch)
             if torch.cuda.is_available():
@@ -365,6 +371,18 @@ def _device(name: str) -> torch.device:
     if name.startswith('cuda') and not torch.cuda.is_available():
         raise ValueError(f'--device {name}: PyTorch sees no GPU here. Use --device cpu.')
     return torch.device(name)
+
+
+def _resized(settings: ConfigDict, size: tuple[int, int]) -> ConfigDict:
+    """Return a model's config that does not pad or resize images of `size` to another one."""
+    settings = copy.deepcopy(settings)
+    preprocessor = settings.get('data_preprocessor') or {}
+    for one in (preprocessor, preprocessor.get('test_cfg') or {}):
+        if one.get('size'):
+            one['size'] = size
+    if preprocessor.get('batch_augments'):
+        preprocessor['batch_augments'] = None
+    return settings
 
 
 def _default_size(config: Config) -> tuple[int, int]:

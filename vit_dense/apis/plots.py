@@ -34,7 +34,6 @@ def draw_runs(runs: Sequence[Run], path: str | Path) -> None:
     classes = _chosen(runs)
     rows = math.ceil(len(names) / _COLUMNS)
     bars = 0.8 + _BAR * len(classes) * (len(runs) + 0.6) if classes else 0.0
-    # An inch above for the legend.
     figure = Figure(figsize=(_COLUMNS * _WIDTH, rows * _HEIGHT + bars + 0.4), layout='constrained')
     known = figure.canvas.get_supported_filetypes()
     if Path(path).suffix[1:] not in known:
@@ -60,6 +59,8 @@ def _draw_curve(axes: Axes, name: str, runs: Sequence[Run]) -> None:
             iterations, values, color=_COLOURS[i % len(_COLOURS)], marker=marker, markersize=4
         )
     axes.set_title(name, fontsize=10)
+    ends = [steps[-1] for run in runs for steps, _ in run.curves.values()]
+    axes.set_xlim(0, 1.03 * max(ends))
     axes.set_xlabel('iteration', fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
@@ -72,6 +73,7 @@ def _draw_classes(axes: Axes, classes: list[str], runs: Sequence[Run]) -> None:
         values = [run.classes.get(name, math.nan) for name in classes]
         axes.barh(places + i * height, values, height, color=_COLOURS[i % len(_COLOURS)])
     axes.set_yticks(places + height * (len(runs) - 1) / 2, classes, fontsize=8)
+    axes.tick_params(labelsize=8)
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.grid(axis='x', alpha=0.3)

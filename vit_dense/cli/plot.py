@@ -38,7 +38,8 @@ def plot(args: Namespace) -> None:
     _print_classes(runs)
     if args.json:
         text = json.dumps([asdict(run) for run in runs])
-        Path(args.json).write_text(text, encoding='utf-8')
+        content = json.loads(text, parse_constant=lambda _: None)  # JSON knows no NaN
+        Path(args.json).write_text(json.dumps(content), encoding='utf-8')
     print(f'\n{args.out}')
 
 
@@ -48,9 +49,10 @@ def _print_curves(runs: 'Sequence[Run]') -> None:
         cells = []
         for run in runs:
             steps, values = run.curves.get(name, ([], []))
-            best = max(zip(values, steps, strict=True), default=None)
-            text = f'{values[-1]:.4g} at {steps[-1]}' if best else '-'
-            if best and name not in ('loss', 'lr') and best[0] > values[-1]:
+            numbers = [pair for pair in zip(values, steps, strict=True) if not math.isnan(pair[0])]
+            best = max(numbers, key=lambda pair: pair[0], default=None)
+            text = f'{values[-1]:.4g} at {steps[-1]}' if values else '-'
+            if best and name not in ('loss', 'lr') and best[0] != values[-1]:
                 text += f' (highest {best[0]:.4g} at {best[1]})'
             cells.append(text)
         rows.append([name, *cells])
