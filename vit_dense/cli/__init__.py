@@ -15,6 +15,7 @@ PROGRAM = 'vit-dense'
 COMMANDS = {
     'train': ('train', 'train a model from a config'),
     'test': ('test', 'evaluate a checkpoint'),
+    'predict': ('predict', 'predict images, folders and videos with a trained model'),
     'convert': ('convert', 'convert a weight file to the names of this package'),
     'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
     'analyze': ('analyze', 'count parameters, multiply-adds, memory and images/s of a config'),
