@@ -25,9 +25,7 @@ def random_batch(model: nn.Module, size: tuple[int, int], batch_size: int) -> di
     generator = torch.Generator().manual_seed(0)
     inputs, samples = [], []
     for _ in range(batch_size):
-        inputs.append(
-            torch.randint(256, (channels, *size), generator=generator, dtype=torch.uint8)
-        )
+        inputs.append(torch.randint(256, (channels, *size), generator=generator, dtype=torch.uint8))
         labels = torch.randint(int(head.num_classes), (1, *size), generator=generator)
         sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
         sample.set_metainfo(
