@@ -86,7 +86,7 @@ def test_a_plain_vit_by_hand() -> None:
 
 def test_memory_grows_with_the_batch_and_frozen_parameters_have_no_gradient() -> None:
     config = segmentor(optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}})
-    config.model.backbone.vit.frozen = True
+    config.model.backbone.vit.frozen_stages = BLOCKS
     one, two = (analyze_model(config, size=(64, 64), batch_size=n, device='cpu') for n in (1, 2))
     parts = {part.name: part for part in two.parts}
     assert two.total.multiply_adds == one.total.multiply_adds

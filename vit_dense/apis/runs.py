@@ -146,8 +146,9 @@ def _add_classes(run: Run, validations: list[_Record]) -> None:
 
 
 def _last_table(log: str) -> tuple[str, dict[str, float]]:
-    """Return the first figure of each class in the last table of mmseg's IoUMetric that is of a
-    validation, not of a test, and the name of its column.
+    """Return the column name and the figures of the last table of mmseg's IoUMetric.
+
+    The first column after the class is read; tables of tests are left out.
     """
     header: list[str] = []
     table: dict[str, float] = {}
