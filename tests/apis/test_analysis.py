@@ -90,7 +90,8 @@ def test_memory_grows_with_the_batch_and_frozen_parameters_have_no_gradient() ->
     one, two = (analyze_model(config, size=(64, 64), batch_size=n, device='cpu') for n in (1, 2))
     parts = {part.name: part for part in two.parts}
     assert two.total.multiply_adds == one.total.multiply_adds
-    assert two.total.activations == 2 * one.total.activations
+    # But for scalars of the losses.
+    assert abs(two.total.activations - 2 * one.total.activations) < 100
     vit, head = parts['backbone.vit'], parts['decode_head']
     assert (vit.trained, vit.activations) == (0, 0)
     assert vit.training_memory == 4 * vit.parameters

@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 from mmdet.testing import demo_mm_inputs
-from torch import nn
 
 OBJECTS = 10  # in each image
 
 
-def random_batch(model: nn.Module, size: tuple[int, int], batch_size: int) -> dict[str, Any]:
+def random_batch(model: Any, size: tuple[int, int], batch_size: int) -> dict[str, Any]:
     """Return what a data loader gives to `model`: noise, with `OBJECTS` boxes and masks an image.
 
     Args:

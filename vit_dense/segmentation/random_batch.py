@@ -8,7 +8,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 
-def random_batch(model: nn.Module, size: tuple[int, int], batch_size: int) -> dict[str, Any]:
+def random_batch(model: Any, size: tuple[int, int], batch_size: int) -> dict[str, Any]:
     """Return what a data loader gives to `model`: noise, labelled with all classes.
 
     Args:
