@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..data.pictures import Picture
 from .inputs import InputError, Item, Source, expand, is_single
 from .results import Result
+from .tile_model import TileModel
 
 Task = Literal['segmentation', 'detection']
 # How many batches of images wait for others of their size.
@@ -142,6 +143,14 @@ class Predictor(ABC):
     def run(self, batch: Sequence[Prepared], options: PredictOptions) -> list[Result]:
         """Predict images of equal shape."""
 
+    def tile_model(self) -> TileModel:
+        """Return this model for tiles of large images, for `tiles.predict_tiled`.
+
+        Raises:
+            ValueError: It cannot predict tiles.
+        """
+        raise ValueError(f'{type(self).__name__} cannot predict tiles of large images.')
+
     def _stream(
         self, items: Iterable[Item], options: PredictOptions
     ) -> Iterator[tuple[Item, Result | InputError]]:
@@ -154,7 +163,7 @@ class Predictor(ABC):
             try:
                 prepared = self.prepare(item, options)
             except (ValueError, OSError, MemoryError) as error:
-                finished[number] = _error(item, error)
+                finished[number] = input_error(item, error)
             else:
                 group = groups.setdefault(prepared.shape, [])
                 group.append((number, prepared))
@@ -179,7 +188,7 @@ class Predictor(ABC):
         except (ValueError, RuntimeError, MemoryError) as error:
             if len(group) == 1:
                 number, prepared = group[0]
-                return {number: _error(prepared.item, error)}
+                return {number: input_error(prepared.item, error)}
             found: dict[int, Result | InputError] = {}
             for one in group:
                 found.update(self._run([one], options))
@@ -194,7 +203,8 @@ def _in_order(
         yield waiting.pop(number), finished.pop(number)
 
 
-def _error(item: Item, error: Exception) -> InputError:
+def input_error(item: Item, error: Exception) -> InputError:
+    """Return one line about an error, which names the image."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     known = text.startswith(item.path) if item.path else False
     return InputError(item.name, text if known else f'{item.path or item.name}: {text}')
