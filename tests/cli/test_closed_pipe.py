@@ -10,8 +10,7 @@ from processes import ROOT
 from vit_dense import cli
 
 
-@pytest.mark.parametrize('option', ['--help', '--version'])
-@pytest.mark.parametrize('unbuffered', ['', '1'])
+@pytest.mark.parametrize(('option', 'unbuffered'), [('--help', ''), ('--version', '1')])
 def test_a_closed_pipe_ends_silently(option: str, unbuffered: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)

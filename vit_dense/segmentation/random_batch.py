@@ -19,8 +19,8 @@ def random_batch(model: Any, size: tuple[int, int], batch_size: int) -> dict[str
     Returns:
         'inputs', uint8 tensors (C, H, W), and 'data_samples' with `gt_sem_seg` (1, H, W).
     """
-    heads = model.decode_head  # a cascade has several
-    head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+    heads: Any = model.decode_head  # a cascade has several
+    head: Any = heads[-1] if isinstance(heads, nn.ModuleList) else heads
     channels = getattr(model.data_preprocessor, 'mean', torch.zeros(3)).numel()
     generator = torch.Generator().manual_seed(0)
     inputs, samples = [], []
