@@ -62,7 +62,8 @@ def _serve(args: Namespace) -> None:
 
             predictor = load_model(args.model, args.checkpoint, args.device)
         host, port = opened.getsockname()[:2]
-        print(f'http://{host}:{port}  (Ctrl+C ends it)', flush=True)
+        shown = f'[{host}]' if ':' in host else host
+        print(f'http://{shown}:{port}  (Ctrl+C ends it)', flush=True)
         serve(
             predictor,
             opened,
