@@ -17,6 +17,7 @@ COMMANDS = {
     'convert': ('convert', 'convert a weight file to the names of this package'),
     'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
     'run': ('run', 'run a script of another project without compiled mmcv ops'),
+    'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'doctor': ('doctor', 'report versions, and what is broken in this environment'),
 }
 _USAGE_ERROR = 2
