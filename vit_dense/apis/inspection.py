@@ -3,16 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from mmengine.dataset import pseudo_collate
 
+from ..data.pictures import Picture, legend
 from ..engine.model_input import input_picture
 from ..engine.normalization_check import reverses_channels
 from ..inspection.report import Subject, inspect_image
 from ..runtime.inputs import Item
-from ..runtime.predictor import PredictOptions
-from ..runtime.results import class_indices
+from ..runtime.predictor import PredictOptions, Prepared
+from ..runtime.results import Detections, class_indices
 from ..runtime.writing import write_picture
 from .model import TorchPredictor, load_model
+
+_MIN_SCORE = 0.3  # of detections that are drawn
+_LEGEND_WIDTH = 640
 
 
 def inspect_model(
@@ -23,6 +29,7 @@ def inspect_model(
     *,
     point: tuple[int, int] | None = None,
     class_name: str | None = None,
+    method: str = 'hirescam',
     device: str = 'auto',
 ) -> tuple[Path, list[str]]:
     """Inspect one image and write `sheet.png` and the single pictures.
@@ -36,6 +43,7 @@ def inspect_model(
         point: (x, y) in pixels of the image. Its attention is shown, and the prediction at this
             point is explained. Default: attention of the centre; the whole image's prediction.
         class_name: Name or index of the class to explain; default: the most frequent one.
+        method: 'hirescam' or 'gradcam'; see `vit_dense.inspection.explain`.
         device: As for `load_model`.
 
     Returns:
@@ -59,9 +67,18 @@ def inspect_model(
             f'--point {x},{y}: {image} has {width}x{height} pixels; give x in 0..{width - 1} and '
             f'y in 0..{height - 1}.'
         )
-    weights = _weights(predictor, config, checkpoint)
-    subject = Subject(model, batch, picture, predictor.classes, (x, y), weights)
-    page, singles, notes = inspect_image(subject, wanted=wanted, at_point=point is not None)
+    subject = Subject(
+        model,
+        batch,
+        picture,
+        predictor.classes,
+        (x, y),
+        weights=_weights(predictor, config, checkpoint),
+        prediction=_prediction(predictor, prepared, picture),
+    )
+    page, singles, notes = inspect_image(
+        subject, wanted=wanted, at_point=point is not None, method=method
+    )
     for name, single in singles.items():
         write_picture(Path(out) / f'{name}.png', single)
     sheet = Path(out) / 'sheet.png'
@@ -73,6 +90,20 @@ def _class_index(name: str, predictor: TorchPredictor) -> int:
     if name not in predictor.classes and name.isdecimal() and int(name) < len(predictor.classes):
         return int(name)
     return class_indices([name], predictor.classes)[0]
+
+
+def _prediction(predictor: TorchPredictor, prepared: Prepared, image: Picture) -> Picture:
+    """Draw the prediction, with a legend of the classes that occur."""
+    (result,) = predictor.run([prepared], PredictOptions())
+    if isinstance(result, Detections):
+        return result.select(score_threshold=_MIN_SCORE).draw(image)
+    drawn = result.draw(image)
+    names = list(result.areas())
+    colours = [result.palette[result.classes.index(name)].tolist() for name in names]
+    width = max(drawn.shape[1], _LEGEND_WIDTH)
+    height = round(drawn.shape[0] * width / drawn.shape[1])
+    drawn = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+    return np.vstack([drawn, legend(names, colours, width)])
 
 
 def _weights(predictor: TorchPredictor, config: Any, checkpoint: str | Path | None) -> str:

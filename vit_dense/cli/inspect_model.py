@@ -27,6 +27,12 @@ def main() -> int:
         dest='class_name',
         help='name or index of the class to explain (default: the most frequent prediction)',
     )
+    parser.add_argument(
+        '--method',
+        choices=['hirescam', 'gradcam'],
+        default='hirescam',
+        help='how relevance is computed (default: %(default)s)',
+    )
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
     parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     args = parser.parse_args()
@@ -45,6 +51,7 @@ def main() -> int:
             args.out,
             point=args.point,
             class_name=args.class_name,
+            method=args.method,
             device=args.device,
         )
         count = len(list(Path(args.out).glob('*.png'))) - 1
@@ -57,5 +64,7 @@ def main() -> int:
 def _point(text: str) -> tuple[int, int]:
     x, _, y = text.partition(',')
     if not (x.strip().isdecimal() and y.strip().isdecimal()):
-        raise ArgumentTypeError(f'{text!r}: give the column and the row of a pixel, such as 320,240')
+        raise ArgumentTypeError(
+            f'{text!r}: give the column and the row of a pixel, such as 320,240'
+        )
     return int(x), int(y)

@@ -1,8 +1,13 @@
-"""Where the evidence for a class is: Grad-CAM on the maps that a backbone gives to the heads.
+"""Where the evidence for a class is, in the maps that a backbone gives to the heads.
 
-Source: Selvaraju et al. 2017, equations 1 and 2; for segmentation Vinogradova et al. 2020: the
-score is the sum of a class's logits over pixels. The package `grad-cam` is not used: it is a source
-distribution only, and depends on a second OpenCV distribution that overwrites opencv-python.
+Sources: Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) and HiResCAM (Draelos and Carin 2020,
+section 3.2), which multiplies maps by their gradient without averaging it. Grad-CAM is meant for
+maps after a ReLU. Those of adapters and of most timm models have both signs, and there it also
+marks cells that the class does not depend on. For segmentation, the score is the sum of a class's
+logits over pixels (Vinogradova et al. 2020).
+
+The package `grad-cam` is not used: it is a source distribution only, and depends on a second OpenCV
+distribution that overwrites files of opencv-python.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+METHODS = {'hirescam': 'HiResCAM', 'gradcam': 'Grad-CAM'}
 # Detections of at least this score are explained, or the best one.
 _MIN_SCORE = 0.3
 
@@ -42,8 +48,9 @@ def explain(
     *,
     wanted: int | None = None,
     point: tuple[int, int] | None = None,
+    method: str = 'hirescam',
 ) -> Relevance:
-    """Explain a prediction for one image by Grad-CAM.
+    """Explain a prediction for one image.
 
     Segmentation: the score is the logit of the class at a point, or its sum over all pixels where
     the class is predicted. Detection: the sum of the scores of the class's detections above 0.3, or
@@ -55,10 +62,13 @@ def explain(
         classes: Class names.
         wanted: Index of the class; default: the most frequent one (at the point, if given).
         point: (x, y) in pixels of `inputs`.
+        method: One of `METHODS`.
 
     Raises:
         ValueError: The class is not predicted, or the predictions have no gradient.
     """
+    if method not in METHODS:
+        raise ValueError(f'method={method!r}: give one of {", ".join(METHODS)}.')
     with torch.enable_grad(), _leaves(model.backbone, batch['inputs']) as maps:
         if hasattr(model, 'encode_decode'):
             score, index, target = _segmentation_score(model, batch, classes, wanted, point)
@@ -69,19 +79,24 @@ def explain(
                 f'{type(model).__name__} cuts the gradient between its predictions and the maps of '
                 'its backbone: relevance cannot be computed for it.'
             )
-        return Relevance(grad_cam(score, maps), index, target)
+        return Relevance(activation_maps(score, maps, method), index, target)
 
 
-def grad_cam(score: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return (h, w) for each map (1, C, h, w): the channels weighted by their mean gradient."""
-    gradients = torch.autograd.grad(score, list(maps), allow_unused=True)
-    cams = []
+def activation_maps(score: Tensor, maps: Sequence[Tensor], method: str) -> list[Tensor]:
+    """Return (h, w) >= 0 for each map (1, C, h, w): what its cells add to the score.
+
+    Args:
+        score: Computed from `maps`.
+        maps: Leaves of the graph.
+        method: 'hirescam', or 'gradcam' to average gradients over each map first.
+    """
+    gradients = torch.autograd.grad(score, list(maps), allow_unused=True, materialize_grads=True)
+    found = []
     for feature_map, gradient in zip(maps, gradients, strict=True):
-        if gradient is None:
-            gradient = torch.zeros_like(feature_map)
-        weights = gradient.mean((-2, -1), keepdim=True)
-        cams.append((weights * feature_map).sum(1).relu()[0].detach())
-    return cams
+        if method == 'gradcam':
+            gradient = gradient.mean((-2, -1), keepdim=True)
+        found.append((gradient * feature_map).sum(1).relu()[0].detach())
+    return found
 
 
 @contextmanager

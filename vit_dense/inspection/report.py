@@ -16,20 +16,21 @@ from ..backbones import PlainViT, TimmPyramid, TimmViT
 from ..data.pictures import Picture
 from .attention import Recording, record, rollout
 from .features import inside, principal_colours, to_image
-from .relevance import Relevance, explain
+from .relevance import METHODS, Relevance, explain
 from .sheet import (
-    PAGE_WIDTH,
+    grid_width,
     head_grid,
     heat,
     heat_overlay,
     mark_point,
+    page_wide,
     section,
     text_section,
-    titled,
 )
 
 _STRIDES = (4, 8, 16, 32)
-_MAX_WIDTH = 640  # of single pictures; images are drawn at their own size up to it
+_WIDTH = 640  # of single pictures
+_GRID_WIDTH = 160  # of the pictures in a table of heads
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Subject:
         classes: Class names.
         point: (x, y) in pixels of the original image.
         weights: Where the weights are from, for the captions.
+        prediction: The image with the prediction, RGB.
     """
 
     model: Any
@@ -51,6 +53,7 @@ class Subject:
     classes: Sequence[str]
     point: tuple[int, int]
     weights: str
+    prediction: Picture
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -88,8 +91,8 @@ class Subject:
     def size(self) -> tuple[int, int]:
         """(H, W) of single pictures."""
         height, width = self.image.shape[:2]
-        factor = _MAX_WIDTH / width
-        return max(1, round(height * factor)), _MAX_WIDTH
+        factor = _WIDTH / width
+        return max(1, round(height * factor)), _WIDTH
 
     @property
     def background(self) -> Picture:
@@ -112,7 +115,11 @@ class Subject:
 
 
 def inspect_image(
-    subject: Subject, *, wanted: int | None = None, at_point: bool = False
+    subject: Subject,
+    *,
+    wanted: int | None = None,
+    at_point: bool = False,
+    method: str = 'hirescam',
 ) -> tuple[Picture, dict[str, Picture], list[str]]:
     """Draw features, attention and relevance.
 
@@ -120,6 +127,7 @@ def inspect_image(
         subject: The model and the image.
         wanted: Class to explain; default: the most frequent one of the prediction.
         at_point: Explain the prediction at the point, instead of that of the whole image.
+        method: As for `explain`.
 
     Returns:
         The sheet; the single pictures by name; what could not be shown, and why.
@@ -142,22 +150,26 @@ def inspect_image(
     try:
         point = subject.input_point if at_point else None
         found = explain(
-            subject.model, subject.batch, subject.classes, wanted=wanted, point=point
+            subject.model,
+            subject.batch,
+            subject.classes,
+            wanted=wanted,
+            point=point,
+            method=method,
         )
     except ValueError as error:
         if wanted is not None:
             raise
         notes.append(str(error))
     else:
-        parts.insert(0, _relevance(subject, found, strides, singles, is_at_point=at_point))
+        title = f'Relevance ({METHODS[method]})'
+        parts.insert(0, _relevance(subject, found, strides, singles, title, marks=at_point))
     if notes:
         parts.append(text_section('Not shown', '\n'.join(notes)))
     return np.vstack(parts), singles, notes
 
 
-def _record(
-    subject: Subject, vit: TimmViT, notes: list[str]
-) -> tuple[Recording, Sequence[Tensor]]:
+def _record(subject: Subject, vit: TimmViT, notes: list[str]) -> tuple[Recording, Sequence[Tensor]]:
     """Run the backbone; without attention, and with a note, where the family has none."""
     x, y = subject.input_point
     image = subject.batch['inputs']
@@ -177,8 +189,9 @@ def _relevance(
     found: Relevance,
     strides: Sequence[int],
     singles: dict[str, Picture],
+    title: str,
     *,
-    is_at_point: bool,
+    marks: bool,
 ) -> Picture:
     """Draw each map's relevance, and their sum per pixel."""
     drawn = [subject.draw(x, s, smooth=True) for x, s in zip(found.maps, strides, strict=True)]
@@ -187,20 +200,22 @@ def _relevance(
     # a cell of a coarse map covers more pixels
     density = sum(x / s**2 for x, s in zip(drawn, strides, strict=True))
     singles['relevance'] = heat_overlay(subject.background, density)
-    if is_at_point:
+    if marks:
         singles['relevance'] = subject.mark(singles['relevance'])
-    image = subject.mark(subject.background)
-    cells = [
-        (image, f'the image; ring: point {subject.point[0]},{subject.point[1]}. {subject.weights}'),
-        (singles['relevance'], f'Grad-CAM, all maps; score: {found.target}'),
+    image = singles['image']
+    top = [
+        (image, f'the image; the ring is at pixel {subject.point[0]},{subject.point[1]}'),
+        (subject.prediction, f'the prediction. {subject.weights}'),
+        (singles['relevance'], f'relevance, all maps together, for the {found.target}'),
     ]
+    below = []
     for number, (x, stride, total) in enumerate(zip(drawn, strides, totals, strict=True)):
-        name = f'relevance_map{number}_stride{stride}'
-        singles[name] = heat_overlay(subject.background, x)
+        key = f'relevance_map{number}_stride{stride}'
+        singles[key] = heat_overlay(subject.background, x)
         share = total / max(sum(totals), 1e-12)
-        cells.append((singles[name], f'map {number}, stride {stride}: {share:.0%} of the evidence'))
+        below.append((singles[key], f'map {number}, stride {stride}: {share:.0%} of the evidence'))
     name = subject.classes[found.class_index]
-    return section(f'Relevance for class {name!r}', cells, 3)
+    return section(f'{title} for the class {name!r}', [top, below])
 
 
 def _features(
@@ -211,12 +226,12 @@ def _features(
     singles: dict[str, Picture],
 ) -> Picture:
     """Draw principal components of the maps and of the ViT's tokens."""
-    cells = []
+    of_maps, of_tokens = [], []
     for number, (feature_map, stride) in enumerate(zip(maps, strides, strict=True)):
         name = f'features_map{number}_stride{stride}'
         singles[name] = _components(subject, feature_map[0], stride)
         text = f'map {number} of the backbone, stride {stride}, {feature_map.shape[1]} channels'
-        cells.append((singles[name], text))
+        of_maps.append((singles[name], text))
     if recording is not None and subject.vit is not None:
         vit = subject.vit
         for index, tokens in enumerate(recording.tokens):
@@ -224,9 +239,10 @@ def _features(
             tokens_map = patches.T.unflatten(1, recording.grid)
             singles[f'tokens_block{index:02d}'] = _components(subject, tokens_map, vit.patch_size)
         for index in _spread(len(recording.tokens), 4):
-            text = f'tokens after block {index}, patches of {vit.patch_size}'
-            cells.append((singles[f'tokens_block{index:02d}'], text))
-    return section('Features: the first three principal components as red, green, blue', cells, 4)
+            text = f'tokens of the ViT after block {index}, patches of {vit.patch_size}'
+            of_tokens.append((singles[f'tokens_block{index:02d}'], text))
+    rows = [row for row in (of_maps, of_tokens) if row]
+    return section('Features: the first three principal components as red, green, blue', rows)
 
 
 def _components(subject: Subject, feature_map: Tensor, stride: int) -> Picture:
@@ -251,34 +267,30 @@ def _attention(
         notes.append(f'{vit.model_name!r} has no attention rollout: {vit.family.no_rollout}.')
     else:
         rolled = rollout(recording.means, [patch, *range(prefix)])
-    names = ['point', *(f'prefix{index}' for index in range(prefix))]
-    for number, name in enumerate(names):
-        grids = [
-            [_attended(subject, vit, row[number], recording) for row in rows]
+    labels = ['the patch at the point', *vit.family.prefix_names(vit.model)]
+    for number, label in enumerate(labels):
+        key = 'point' if number == 0 else label.replace(' ', '_')
+        mark = subject.mark if number == 0 else _unchanged
+        blocks = [
+            [_attended(subject, vit, row, recording) for row in rows[:, number]]
             for rows in recording.rows
         ]
-        label = _token_name(name, prefix)
-        heads = [[heat(values) for values in row] for row in grids]
-        if name == 'point':
-            heads = [[subject.mark(picture) for picture in row] for row in heads]
-        singles[f'attention_{name}'] = head_grid(heads)
-        means = [np.mean(row, axis=0) for row in grids]
+        drawn = [[mark(heat(values)) for values in heads] for heads in blocks]
+        singles[f'attention_{key}'] = head_grid(drawn, _GRID_WIDTH)
         cells = []
         if rolled is not None:
             values = _attended(subject, vit, rolled[number], recording)
-            singles[f'rollout_{name}'] = heat_overlay(subject.background, values)
-            cells.append((singles[f'rollout_{name}'], f'rollout over all {vit.depth} blocks'))
+            singles[f'rollout_{key}'] = mark(heat_overlay(subject.background, values))
+            cells.append((singles[f'rollout_{key}'], f'rollout over all {vit.depth} blocks'))
         for index in _spread(vit.depth, 4):
-            picture = heat_overlay(subject.background, means[index])
-            singles[f'attention_{name}_block{index:02d}'] = picture
+            picture = mark(heat_overlay(subject.background, np.mean(blocks[index], axis=0)))
+            singles[f'attention_{key}_block{index:02d}'] = picture
             window = vit.windows[index]
             where = f', windows of {window}' if window is not None else ''
             cells.append((picture, f'block {index}, mean of the heads{where}'))
-        if name == 'point':
-            cells = [(subject.mark(picture), text) for picture, text in cells]
-        parts.append(section(f'Attention of {label}', cells, 5))
+        parts.append(section(f'Attention of {label}', [cells]))
         if number <= 1:
-            parts.append(titled(f'Attention of {label}, per block and head', singles[f'attention_{name}']))
+            parts.append(page_wide(head_grid(drawn, grid_width(vit.depth))))
     return parts
 
 
@@ -288,10 +300,8 @@ def _attended(subject: Subject, vit: TimmViT, row: Tensor, recording: Recording)
     return subject.draw(values, vit.patch_size, smooth=True)
 
 
-def _token_name(name: str, prefix: int) -> str:
-    if name == 'point':
-        return 'the patch at the point'
-    return f'prefix token {name.removeprefix("prefix")} of {prefix}'
+def _unchanged(picture: Picture) -> Picture:
+    return picture
 
 
 def _spread(count: int, wanted: int) -> list[int]:

@@ -16,12 +16,13 @@ MARGIN = 12
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK, _PALE, _WHITE = (30, 30, 30), (232, 236, 242), 255
 _LINE = 17
+_TOP = 0.99
 _SMALL, _LARGE = 0.42, 0.62
 
 
-def heat(values: NDArray[np.floating], *, top: float | None = None) -> Picture:
-    """Return colours, dark at 0 and bright at `top` (default: the largest value), as uint8 RGB."""
-    top = float(values.max()) if top is None else top
+def heat(values: NDArray[np.floating]) -> Picture:
+    """Return colours, uint8 RGB: black at 0, brightest at the 99th percentile and above."""
+    top = float(np.quantile(values, _TOP)) or float(values.max())
     levels = np.clip(values / top if top > 0 else np.zeros_like(values), 0, 1)
     coloured = cv2.applyColorMap((levels * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
     return cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB).astype(np.uint8)
@@ -36,8 +37,7 @@ def heat_overlay(image: Picture, values: NDArray[np.floating], *, opacity: float
 
 def mark_point(picture: Picture, point: tuple[int, int]) -> Picture:
     """Return a copy with a ring around (x, y)."""
-    marked = np.ascontiguousarray(picture)
-    marked = marked.copy()
+    marked = np.ascontiguousarray(picture).copy()
     radius = max(4, round(min(marked.shape[:2]) / 28))
     cv2.circle(marked, point, radius, (0, 0, 0), max(3, radius // 2), cv2.LINE_AA)
     cv2.circle(marked, point, radius, (0, 255, 120), max(1, radius // 4), cv2.LINE_AA)
@@ -61,13 +61,13 @@ def caption(picture: Picture, text: str, width: int) -> Picture:
     return np.vstack([fit(picture, width), strip])
 
 
-def section(title: str, cells: Sequence[tuple[Picture, str]], columns: int) -> Picture:
-    """Return a page-wide section of pictures with captions, in rows of `columns`."""
-    width = (PAGE_WIDTH - 2 * MARGIN) // columns - 6
+def section(title: str, rows: Sequence[Sequence[tuple[Picture, str]]]) -> Picture:
+    """Return a page-wide section: a title, and rows of pictures with captions."""
     parts = [_banner(title)]
-    for start in range(0, len(cells), columns):
-        row = [caption(picture, text, width) for picture, text in cells[start : start + columns]]
-        parts.append(_page_wide(sheet(row, columns)))
+    for row in rows:
+        width = (PAGE_WIDTH - 2 * MARGIN) // len(row) - 6
+        cells = [caption(picture, text, width) for picture, text in row]
+        parts.append(page_wide(sheet(cells, len(cells))))
     return np.vstack(parts)
 
 
@@ -80,40 +80,45 @@ def text_section(title: str, text: str) -> Picture:
     return np.vstack([_banner(title), strip])
 
 
-def head_grid(rows: Sequence[Sequence[Picture]]) -> Picture:
-    """Return one row of pictures per block and one column per head, with their numbers."""
-    left, top = 62, 20
-    columns = max(len(row) for row in rows)
-    width = max(40, min(210, (PAGE_WIDTH - 2 * MARGIN - left) // columns - 4))
-    height = fit(rows[0][0], width).shape[0]
-    size = (top + len(rows) * (height + 4), left + columns * (width + 4), 3)
+def head_grid(blocks: Sequence[Sequence[Picture]], width: int) -> Picture:
+    """Return a numbered table of pictures: a column for each block, a row for each head.
+
+    Args:
+        blocks: One picture for each head of each block.
+        width: Width of each picture.
+    """
+    left, top, gap = 56, 20, 3
+    heads = max(len(block) for block in blocks)
+    height = fit(blocks[0][0], width).shape[0]
+    size = (top + heads * (height + gap), left + len(blocks) * (width + gap), 3)
     page = np.full(size, _WHITE, np.uint8)
-    for column in range(columns):
-        _write(page, f'head {column}', (left + column * (width + 4), 14), 0.38)
-    for index, row in enumerate(rows):
-        y = top + index * (height + 4)
-        _write(page, f'block {index}', (0, y + height // 2 + 4), 0.38)
-        for column, picture in enumerate(row):
-            x = left + column * (width + 4)
+    for head in range(heads):
+        _write(page, f'head {head}', (0, top + head * (height + gap) + height // 2 + 4), 0.38)
+    for column, block in enumerate(blocks):
+        x = left + column * (width + gap)
+        _write(page, f'block {column}' if width >= 56 else str(column), (x, 14), 0.38)
+        for head, picture in enumerate(block):
+            y = top + head * (height + gap)
             page[y : y + height, x : x + width] = fit(picture, width)
     return page
 
 
-def titled(title: str, picture: Picture) -> Picture:
-    """Return a page-wide section of one picture at its own size."""
-    return np.vstack([_banner(title), _page_wide(picture)])
+def grid_width(blocks: int) -> int:
+    """Return the width of the pictures of a table that fills the page."""
+    return max(16, min(200, (PAGE_WIDTH - 2 * MARGIN - 56) // blocks - 3))
+
+
+def page_wide(picture: Picture) -> Picture:
+    """Return the picture with white margins, as wide as the page."""
+    room = PAGE_WIDTH - MARGIN - picture.shape[1]
+    padding = ((8, 6), (MARGIN, max(0, room)), (0, 0))
+    return np.pad(picture, padding, constant_values=_WHITE)[:, :PAGE_WIDTH]
 
 
 def _banner(title: str) -> Picture:
     strip = np.full((34, PAGE_WIDTH, 3), _PALE, np.uint8)
     _write(strip, title, (MARGIN, 23), _LARGE)
     return strip
-
-
-def _page_wide(picture: Picture) -> Picture:
-    room = PAGE_WIDTH - MARGIN - picture.shape[1]
-    padding = ((8, 6), (MARGIN, max(0, room)), (0, 0))
-    return np.pad(picture, padding, constant_values=_WHITE)[:, :PAGE_WIDTH]
 
 
 def _wrap(text: str, width: int) -> list[str]:

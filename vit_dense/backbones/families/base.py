@@ -80,6 +80,13 @@ class Family:
         """
         return {}
 
+    def prefix_names(self, model: Any) -> list[str]:
+        """Return what the prefix tokens are, in their order."""
+        count = model.num_prefix_tokens
+        names = ['class token'] if getattr(model, 'cls_token', None) is not None else []
+        names += ['distillation token'] if getattr(model, 'dist_token', None) is not None else []
+        return (names + [f'register {index + 1}' for index in range(count)])[:count]
+
     def attention_modules(self, block: nn.Module) -> list[Any]:
         """Return the modules of a block that pass attention of tokens through their `attn_drop`."""
         return [module for module in block.modules() if hasattr(module, 'attn_drop')]
