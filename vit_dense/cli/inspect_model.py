@@ -64,7 +64,5 @@ def main() -> int:
 def _point(text: str) -> tuple[int, int]:
     x, _, y = text.partition(',')
     if not (x.strip().isdecimal() and y.strip().isdecimal()):
-        raise ArgumentTypeError(
-            f'{text!r}: give the column and the row of a pixel, such as 320,240'
-        )
+        raise ArgumentTypeError(f'{text!r}: give column and row of a pixel, such as 320,240')
     return int(x), int(y)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -47,13 +49,13 @@ def inside(feature_map: Tensor, stride: int, shown: tuple[int, int]) -> Tensor:
 
 
 def to_image(
-    cells: NDArray[np.generic],
+    cells: NDArray[Any],
     stride: int,
     shown: tuple[int, int],
     size: tuple[int, int],
     *,
     smooth: bool = False,
-) -> NDArray[np.generic]:
+) -> NDArray[Any]:
     """Enlarge cells of a map to the picture that they cover.
 
     Args:
@@ -73,7 +75,7 @@ def to_image(
     if not smooth:
         grid_x, grid_y = np.floor(grid_x + 0.5), np.floor(grid_y + 0.5)
     method = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
-    enlarged: NDArray[np.generic] = cv2.remap(
+    enlarged: NDArray[Any] = cv2.remap(
         np.ascontiguousarray(cells), grid_x, grid_y, method, borderMode=cv2.BORDER_REPLICATE
     )
     return enlarged

@@ -172,5 +172,5 @@ def _detection_score(
             f'The model detects no {classes[wanted]!r} {place}. Detected are: {present}.'
         )
     kept = scores[scores >= _MIN_SCORE] if scores.max() >= _MIN_SCORE else scores.max()[None]
-    text = f'scores of {len(kept)} detections of {classes[wanted]!r} ({float(kept.min()):.2f}+)'
+    text = f'scores of {len(kept)} detections of {classes[wanted]!r}'
     return kept.sum(), wanted, text

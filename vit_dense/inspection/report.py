@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..backbones import PlainViT, TimmPyramid, TimmViT
@@ -87,31 +88,28 @@ class Subject:
             'it takes TimmPyramid, PlainViT and adapters around TimmViT.'
         )
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of single pictures."""
-        height, width = self.image.shape[:2]
-        factor = _WIDTH / width
-        return max(1, round(height * factor)), _WIDTH
+    def size(self, width: int = _WIDTH) -> tuple[int, int]:
+        """Return (H, W) of pictures of this width."""
+        height, full_width = self.image.shape[:2]
+        return max(1, round(height * width / full_width)), width
 
-    @property
     def background(self) -> Picture:
-        """The image in the size of single pictures."""
-        height, width = self.size
+        """Return the image in the size of single pictures."""
+        height, width = self.size()
         method = cv2.INTER_AREA if width < self.image.shape[1] else cv2.INTER_CUBIC
         return cv2.resize(self.image, (width, height), interpolation=method).astype(np.uint8)
 
     def mark(self, picture: Picture) -> Picture:
-        """Mark the point in a single picture."""
-        (height, width), (full_height, full_width) = self.size, self.image.shape[:2]
+        """Mark the point in a picture of the whole image."""
+        (height, width), (full_height, full_width) = picture.shape[:2], self.image.shape[:2]
         x, y = self.point
         place = int((x + 0.5) * width / full_width), int((y + 0.5) * height / full_height)
         return mark_point(picture, place)
 
-    def draw(self, values: Tensor, stride: int, *, smooth: bool = False) -> Any:
-        """Enlarge (h, w) values to single pictures' size."""
+    def draw(self, values: Tensor, stride: int, width: int = _WIDTH) -> NDArray[np.floating]:
+        """Interpolate (h, w) values of a map in a picture of this width."""
         cells = inside(values, stride, self.shown).float().cpu().numpy()
-        return to_image(cells, stride, self.shown, self.size, smooth=smooth)
+        return to_image(cells, stride, self.shown, self.size(width), smooth=True)
 
 
 def inspect_image(
@@ -135,35 +133,19 @@ def inspect_image(
     Raises:
         ValueError: The backbone is not of this package.
     """
-    singles: dict[str, Picture] = {'image': subject.mark(subject.background)}
-    notes: list[str] = []
     strides, vit = subject.strides, subject.vit
+    singles = {'image': subject.mark(subject.background())}
+    notes: list[str] = []
+    parts = [_overview(subject, strides, singles, notes, wanted, at_point=at_point, method=method)]
     recording = None
     with torch.no_grad():
         if vit is None:
             maps = subject.model.backbone(subject.batch['inputs'])
         else:
             recording, maps = _record(subject, vit, notes)
-    parts = [_features(subject, maps, strides, recording, singles)]
+    parts.append(_features(subject, maps, strides, recording, singles))
     if recording is not None and vit is not None and recording.rows:
         parts += _attention(subject, vit, recording, singles, notes)
-    try:
-        point = subject.input_point if at_point else None
-        found = explain(
-            subject.model,
-            subject.batch,
-            subject.classes,
-            wanted=wanted,
-            point=point,
-            method=method,
-        )
-    except ValueError as error:
-        if wanted is not None:
-            raise
-        notes.append(str(error))
-    else:
-        title = f'Relevance ({METHODS[method]})'
-        parts.insert(0, _relevance(subject, found, strides, singles, title, marks=at_point))
     if notes:
         parts.append(text_section('Not shown', '\n'.join(notes)))
     return np.vstack(parts), singles, notes
@@ -184,38 +166,67 @@ def _record(subject: Subject, vit: TimmViT, notes: list[str]) -> tuple[Recording
         return recording, subject.model.backbone(image)
 
 
-def _relevance(
+def _overview(
     subject: Subject,
-    found: Relevance,
     strides: Sequence[int],
     singles: dict[str, Picture],
-    title: str,
+    notes: list[str],
+    wanted: int | None,
     *,
-    marks: bool,
+    at_point: bool,
+    method: str,
 ) -> Picture:
-    """Draw each map's relevance, and their sum per pixel."""
-    drawn = [subject.draw(x, s, smooth=True) for x, s in zip(found.maps, strides, strict=True)]
+    """Draw the image, the prediction, and the relevance; a note if there is nothing to explain."""
+    x, y = subject.point
+    top = [
+        (singles['image'], f'the image; the ring is at pixel {x},{y}'),
+        (subject.prediction, f'the prediction. {subject.weights}'),
+    ]
+    point = subject.input_point if at_point else None
+    try:
+        found = explain(
+            subject.model,
+            subject.batch,
+            subject.classes,
+            wanted=wanted,
+            point=point,
+            method=method,
+        )
+    except ValueError as error:
+        if wanted is not None:
+            raise
+        notes.append(str(error))
+        return section('Image and prediction', [top])
+    below = _relevance(subject, found, strides, singles)
+    together = singles['relevance']
+    top.append(
+        (
+            subject.mark(together) if at_point else together,
+            f'relevance, all maps together, for the {found.target}',
+        )
+    )
+    name = subject.classes[found.class_index]
+    return section(f'Relevance ({METHODS[method]}) for the class {name!r}', [top, below])
+
+
+def _relevance(
+    subject: Subject, found: Relevance, strides: Sequence[int], singles: dict[str, Picture]
+) -> list[tuple[Picture, str]]:
+    """Draw each map's relevance, and their sum."""
+    background = subject.background()
+    drawn = [subject.draw(x, s) for x, s in zip(found.maps, strides, strict=True)]
     inner = [inside(x, s, subject.shown) for x, s in zip(found.maps, strides, strict=True)]
     totals = [float(x.sum()) for x in inner]
-    # a cell of a coarse map covers more pixels
-    density = sum(x / s**2 for x, s in zip(drawn, strides, strict=True))
-    singles['relevance'] = heat_overlay(subject.background, density)
-    if marks:
-        singles['relevance'] = subject.mark(singles['relevance'])
-    image = singles['image']
-    top = [
-        (image, f'the image; the ring is at pixel {subject.point[0]},{subject.point[1]}'),
-        (subject.prediction, f'the prediction. {subject.weights}'),
-        (singles['relevance'], f'relevance, all maps together, for the {found.target}'),
-    ]
-    below = []
+    # What a pixel adds: a cell of a coarse map covers more of them.
+    density = np.sum([x / s**2 for x, s in zip(drawn, strides, strict=True)], axis=0)
+    singles['relevance'] = heat_overlay(background, density)
+    cells = []
     for number, (x, stride, total) in enumerate(zip(drawn, strides, totals, strict=True)):
         key = f'relevance_map{number}_stride{stride}'
-        singles[key] = heat_overlay(subject.background, x)
+        singles[key] = heat_overlay(background, x)
         share = total / max(sum(totals), 1e-12)
-        below.append((singles[key], f'map {number}, stride {stride}: {share:.0%} of the evidence'))
-    name = subject.classes[found.class_index]
-    return section(f'{title} for the class {name!r}', [top, below])
+        cells.append((singles[key], f'map {number}, stride {stride}: {share:.0%} of the evidence'))
+    return cells
 
 
 def _features(
@@ -247,7 +258,7 @@ def _features(
 
 def _components(subject: Subject, feature_map: Tensor, stride: int) -> Picture:
     colours = principal_colours(inside(feature_map, stride, subject.shown))
-    picture: Picture = to_image(colours, stride, subject.shown, subject.size).astype(np.uint8)
+    picture: Picture = to_image(colours, stride, subject.shown, subject.size()).astype(np.uint8)
     return picture
 
 
@@ -267,37 +278,39 @@ def _attention(
         notes.append(f'{vit.model_name!r} has no attention rollout: {vit.family.no_rollout}.')
     else:
         rolled = rollout(recording.means, [patch, *range(prefix)])
-    labels = ['the patch at the point', *vit.family.prefix_names(vit.model)]
-    for number, label in enumerate(labels):
+    background = subject.background()
+    for number, label in enumerate(['patch at the point', *vit.family.prefix_names(vit.model)]):
         key = 'point' if number == 0 else label.replace(' ', '_')
         mark = subject.mark if number == 0 else _unchanged
-        blocks = [
-            [_attended(subject, vit, row, recording) for row in rows[:, number]]
-            for rows in recording.rows
-        ]
-        drawn = [[mark(heat(values)) for values in heads] for heads in blocks]
-        singles[f'attention_{key}'] = head_grid(drawn, _GRID_WIDTH)
-        cells = []
+        rows = [_to_patches(block[:, number], vit, recording) for block in recording.rows]
+        overlays = {}
         if rolled is not None:
-            values = _attended(subject, vit, rolled[number], recording)
-            singles[f'rollout_{key}'] = mark(heat_overlay(subject.background, values))
-            cells.append((singles[f'rollout_{key}'], f'rollout over all {vit.depth} blocks'))
+            name = f'rollout over all {vit.depth} blocks'
+            overlays[f'rollout_{key}'] = (_to_patches(rolled[number], vit, recording), name)
         for index in _spread(vit.depth, 4):
-            picture = mark(heat_overlay(subject.background, np.mean(blocks[index], axis=0)))
-            singles[f'attention_{key}_block{index:02d}'] = picture
             window = vit.windows[index]
-            where = f', windows of {window}' if window is not None else ''
-            cells.append((picture, f'block {index}, mean of the heads{where}'))
-        parts.append(section(f'Attention of {label}', [cells]))
-        if number <= 1:
-            parts.append(page_wide(head_grid(drawn, grid_width(vit.depth))))
+            where = '' if window is None else f', windows of {window}'
+            name = f'block {index}, mean of the heads{where}'
+            overlays[f'attention_{key}_block{index:02d}'] = (rows[index].mean(0), name)
+        cells = []
+        for file, (values, name) in overlays.items():
+            drawn = subject.draw(values, vit.patch_size)
+            singles[file] = mark(heat_overlay(background, drawn))
+            cells.append((singles[file], f'{name}; up to {float(values.max()):.1%} for a patch'))
+        heads = [
+            [mark(heat(subject.draw(head, vit.patch_size, _GRID_WIDTH))) for head in row]
+            for row in rows
+        ]
+        singles[f'attention_{key}'] = head_grid(heads, _GRID_WIDTH)
+        parts.append(section(f'Attention: {label}', [cells]))
+        if number <= 1:  # registers: in single pictures only
+            parts.append(page_wide(head_grid(heads, grid_width(vit.depth))))
     return parts
 
 
-def _attended(subject: Subject, vit: TimmViT, row: Tensor, recording: Recording) -> Any:
-    """Draw attention (P + h*w,) to the patches, without that to prefix tokens."""
-    values = row[vit.num_prefix_tokens :].clamp(min=0).unflatten(0, recording.grid)
-    return subject.draw(values, vit.patch_size, smooth=True)
+def _to_patches(attention: Tensor, vit: TimmViT, recording: Recording) -> Tensor:
+    """Return (..., h, w) of attention (..., P + h*w), without that to prefix tokens."""
+    return attention[..., vit.num_prefix_tokens :].clamp(min=0).unflatten(-1, recording.grid)
 
 
 def _unchanged(picture: Picture) -> Picture:

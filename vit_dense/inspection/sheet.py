@@ -16,12 +16,12 @@ MARGIN = 12
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK, _PALE, _WHITE = (30, 30, 30), (232, 236, 242), 255
 _LINE = 17
-_TOP = 0.99
+_TOP = 0.995
 _SMALL, _LARGE = 0.42, 0.62
 
 
 def heat(values: NDArray[np.floating]) -> Picture:
-    """Return colours, uint8 RGB: black at 0, brightest at the 99th percentile and above."""
+    """Return colours, uint8 RGB: black at 0, brightest at the 99.5th percentile and above."""
     top = float(np.quantile(values, _TOP)) or float(values.max())
     levels = np.clip(values / top if top > 0 else np.zeros_like(values), 0, 1)
     coloured = cv2.applyColorMap((levels * 255).round().astype(np.uint8), cv2.COLORMAP_INFERNO)
