@@ -126,5 +126,5 @@ def test_a_foreign_backbone_is_refused(image, tmp_path):
     loaded = config(PYRAMID)
     loaded.model.backbone = {'type': 'mmseg.ResNet', 'depth': 18, 'norm_cfg': {'type': 'BN'}}
     loaded.model.decode_head.in_channels = 64
-    with pytest.raises(ValueError, match="no pictures for backbone.type='ResNet'"):
+    with pytest.raises(ValueError, match=r'no pictures for .*ResNet'):
         inspect_model(loaded, None, image, tmp_path)

@@ -118,7 +118,7 @@ def _calls(vit: TimmViT, context: TokenContext, index: int) -> Iterator[list[Ten
                 f'{vit.model_name!r} has no attention to show: {type(owner).__name__} of block '
                 f'{index} subtracts one attention from another'
             )
-        parts.append(matrix.detach().clone())
+        parts.append(matrix.detach())
 
     def finish(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         count = args[0].shape[1]
@@ -128,7 +128,8 @@ def _calls(vit: TimmViT, context: TokenContext, index: int) -> Iterator[list[Ten
                 f'{vit.model_name!r} has no attention to show: block {index} '
                 f'({type(block).__name__}) does not weigh its {count} tokens'
             )
-        calls.append(torch.cat(of_tokens, dim=1))  # parallel attentions: more heads
+        # parallel attentions: more heads
+        calls.append(torch.cat(of_tokens, dim=1) if len(of_tokens) > 1 else of_tokens[0])
         parts.clear()
 
     hooks = [
