@@ -36,16 +36,22 @@ class Segmentor(nn.Module):
 class Detector(nn.Module):
     """Detects the channels' means in the left and the right half."""
 
-    def __init__(self, *, detach: bool = False) -> None:
+    def __init__(self, cut: str = '') -> None:
         super().__init__()
-        self.backbone, self.detach = Backbone(), detach
+        self.backbone, self.cut = Backbone(), cut
 
     def predict(self, inputs: torch.Tensor, samples: list, rescale: bool) -> list:
         assert not rescale
         _, coarse = self.backbone(inputs)
         scores = torch.stack([coarse[0, 0, :, :2].mean(), coarse[0, 1, :, 2:].mean()])
+        if self.cut == 'detach':  # as the dense heads of mmdet do
+            scores = scores.detach()
+        elif self.cut == 'copy':
+            scores = torch.tensor(scores.tolist())
+        elif self.cut == 'infinite':
+            scores = scores + (coarse - coarse).sqrt().sum()
         found = SimpleNamespace(
-            scores=scores.detach() if self.detach else scores,
+            scores=scores,
             labels=torch.tensor([1, 2]),
             bboxes=torch.tensor([[0.0, 0.0, 16.0, 32.0], [16.0, 0.0, 32.0, 32.0]]),
         )
@@ -98,16 +104,17 @@ def test_the_most_frequent_class_or_that_at_the_point(batch):
     torch.testing.assert_close(found.maps[0], expected)
 
 
-def test_a_detected_class_is_where_the_head_reads_it(batch):
+@pytest.mark.parametrize('cut', ['', 'detach'])
+def test_a_detected_class_is_where_the_head_reads_it(batch, cut):
     batch['inputs'][:, 1, 24:] = 0
-    assert explain(Detector(), batch, CLASSES).class_index == 2  # 0.75, and 0.125 is below 0.3
-    found = explain(Detector(), batch, CLASSES, wanted=1)
+    assert explain(Detector(cut), batch, CLASSES).class_index == 2  # 0.75, and 0.125 is below 0.3
+    found = explain(Detector(cut), batch, CLASSES, wanted=1)
     assert found.target == "scores of 1 detections of 'red'"
     expected = torch.zeros(4, 4)
     expected[0, 0] = 1 / 8
     torch.testing.assert_close(found.maps[1], expected)
     assert (found.maps[0] == 0).all()
-    assert explain(Detector(), batch, CLASSES, point=(3, 3)).class_index == 1
+    assert explain(Detector(cut), batch, CLASSES, point=(3, 3)).class_index == 1
 
 
 @pytest.mark.parametrize(
@@ -117,7 +124,8 @@ def test_a_detected_class_is_where_the_head_reads_it(batch):
         (Detector(), {'wanted': 0}, "no 'nothing' in this image. Detected are: red, green"),
         (Detector(), {'wanted': 2, 'point': (3, 3)}, 'at this point. Detected are: red'),
         (Detector(), {'point': (3, 40)}, 'detects nothing at this point'),
-        (Detector(detach=True), {}, 'Detector cuts the gradient'),
+        (Detector('copy'), {}, 'Detector cuts the gradient'),
+        (Detector('infinite'), {}, 'gradient of the scores .* is not finite'),
         (Segmentor(), {'method': 'lime'}, "method='lime': give one of hirescam, gradcam"),
     ],
 )

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 METHODS = {'hirescam': 'HiResCAM', 'gradcam': 'Grad-CAM'}
 # Detections of at least this score are explained, or the best one.
@@ -69,17 +70,33 @@ def explain(
     """
     if method not in METHODS:
         raise ValueError(f'method={method!r}: give one of {", ".join(METHODS)}.')
+    scores = _segmentation_score if hasattr(model, 'encode_decode') else _detection_score
     with torch.enable_grad(), _leaves(model.backbone, batch['inputs']) as maps:
-        if hasattr(model, 'encode_decode'):
-            score, index, target = _segmentation_score(model, batch, classes, wanted, point)
-        else:
-            score, index, target = _detection_score(model, batch, classes, wanted, point)
+        score, index, target = scores(model, batch, classes, wanted, point)
+        if not score.requires_grad:
+            with _WithoutDetach():
+                score, index, target = scores(model, batch, classes, wanted, point)
         if not score.requires_grad:
             raise ValueError(
                 f'{type(model).__name__} cuts the gradient between its predictions and the maps of '
                 'its backbone: relevance cannot be computed for it.'
             )
-        return Relevance(activation_maps(score, maps, method), index, target)
+        found = activation_maps(score, maps, method)
+    if not all(bool(x.isfinite().all()) for x in found):
+        raise ValueError(
+            f'The gradient of the {target} is not finite: relevance cannot be computed. Are the '
+            'weights of the model finite?'
+        )
+    return Relevance(found, index, target)
+
+
+class _WithoutDetach(TorchFunctionMode):
+    """Keep the graph where dense heads of mmdet detach their predictions from it."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func is Tensor.detach else func(*args, **(kwargs or {}))
 
 
 def activation_maps(score: Tensor, maps: Sequence[Tensor], method: str) -> list[Tensor]:

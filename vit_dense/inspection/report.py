@@ -88,6 +88,12 @@ class Subject:
             'it takes TimmPyramid, PlainViT and adapters around TimmViT.'
         )
 
+    def queries(self, vit: TimmViT) -> list[int]:
+        """Return the patch at the point and the prefix tokens, as indices of tokens."""
+        (x, y), patch, prefix = self.input_point, vit.patch_size, vit.num_prefix_tokens
+        across = -(-self.batch['inputs'].shape[-1] // patch)
+        return [prefix + y // patch * across + x // patch, *range(prefix)]
+
     def size(self, width: int = _WIDTH) -> tuple[int, int]:
         """Return (H, W) of pictures of this width."""
         height, full_width = self.image.shape[:2]
@@ -153,17 +159,14 @@ def inspect_image(
 
 def _record(subject: Subject, vit: TimmViT, notes: list[str]) -> tuple[Recording, Sequence[Tensor]]:
     """Run the backbone; without attention, and with a note, where the family has none."""
-    x, y = subject.input_point
-    image = subject.batch['inputs']
-    across = -(-image.shape[-1] // vit.patch_size)
-    patch = vit.num_prefix_tokens + y // vit.patch_size * across + x // vit.patch_size
+    backbone, image = subject.model.backbone, subject.batch['inputs']
     try:
-        with record(vit, [patch, *range(vit.num_prefix_tokens)]) as recording:
-            return recording, subject.model.backbone(image)
+        with record(vit, subject.queries(vit)) as recording:
+            return recording, backbone(image)
     except ValueError as error:
         notes.append(str(error))
     with record(vit, attention=False) as recording:
-        return recording, subject.model.backbone(image)
+        return recording, backbone(image)
 
 
 def _overview(
@@ -185,12 +188,7 @@ def _overview(
     point = subject.input_point if at_point else None
     try:
         found = explain(
-            subject.model,
-            subject.batch,
-            subject.classes,
-            wanted=wanted,
-            point=point,
-            method=method,
+            subject.model, subject.batch, subject.classes, wanted=wanted, point=point, method=method
         )
     except ValueError as error:
         if wanted is not None:
@@ -198,13 +196,8 @@ def _overview(
         notes.append(str(error))
         return section('Image and prediction', [top])
     below = _relevance(subject, found, strides, singles)
-    together = singles['relevance']
-    top.append(
-        (
-            subject.mark(together) if at_point else together,
-            f'relevance, all maps together, for the {found.target}',
-        )
-    )
+    together = subject.mark(singles['relevance']) if at_point else singles['relevance']
+    top.append((together, f'relevance, all maps together, for the {found.target}'))
     name = subject.classes[found.class_index]
     return section(f'Relevance ({METHODS[method]}) for the class {name!r}', [top, below])
 
@@ -270,14 +263,11 @@ def _attention(
     notes: list[str],
 ) -> list[Picture]:
     """Draw attention of the point and of each prefix token: per head, averaged, rolled out."""
-    prefix, parts = vit.num_prefix_tokens, []
-    x, y = subject.input_point
-    patch = prefix + y // vit.patch_size * recording.grid[1] + x // vit.patch_size
-    rolled = None
+    parts, rolled = [], None
     if vit.family.no_rollout:
         notes.append(f'{vit.model_name!r} has no attention rollout: {vit.family.no_rollout}.')
     else:
-        rolled = rollout(recording.means, [patch, *range(prefix)])
+        rolled = rollout(recording.means, subject.queries(vit))
     background = subject.background()
     for number, label in enumerate(['patch at the point', *vit.family.prefix_names(vit.model)]):
         key = 'point' if number == 0 else label.replace(' ', '_')

@@ -39,7 +39,8 @@ def mark_point(picture: Picture, point: tuple[int, int]) -> Picture:
     """Return a copy with a ring around (x, y)."""
     marked = np.ascontiguousarray(picture).copy()
     radius = max(4, round(min(marked.shape[:2]) / 28))
-    cv2.circle(marked, point, radius, (0, 0, 0), max(3, radius // 2), cv2.LINE_AA)
+    if radius > 8:  # in small pictures, a thin ring that leaves its inside visible
+        cv2.circle(marked, point, radius, (0, 0, 0), radius // 2, cv2.LINE_AA)
     cv2.circle(marked, point, radius, (0, 255, 120), max(1, radius // 4), cv2.LINE_AA)
     return marked
 
