@@ -3,20 +3,31 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from vit_dense import cli
 from vit_dense.apis import inspect_model
+from vit_dense.apis.inspection import _weights
+from vit_dense.backbones import TimmViT
+from vit_dense.inspection.report import Subject
 
 ROOT = Path(__file__).resolve().parents[2]
 VIT = {'type': 'TimmViT', 'model_name': 'test_vit', 'model_kwargs': {'depth': 4}}
 XCIT = {
     'type': 'TimmViT',
     'model_name': 'xcit_nano_12_p8_224',
+    'model_kwargs': {'embed_dim': 32, 'num_heads': 2, 'depth': 4},
+}
+CAIT = {
+    'type': 'TimmViT',
+    'model_name': 'cait_xxs24_224',
     'model_kwargs': {'embed_dim': 32, 'num_heads': 2, 'depth': 4},
 }
 ADAPTED = {'type': 'SimpleFeaturePyramid', 'out_channels': 32}
@@ -53,10 +64,6 @@ def config(backbone: dict) -> Config:
     return loaded
 
 
-def height_of(path: Path) -> int:
-    return int(cv2.imread(str(path)).shape[0])
-
-
 @pytest.mark.parametrize(
     ('backbone', 'expected', 'refused'),
     [
@@ -67,9 +74,10 @@ def height_of(path: Path) -> int:
         ),
         ({'type': 'PlainViT', 'vit': VIT, 'num_maps': 2}, ['features_map1_stride16'], []),
         ({**ADAPTED, 'vit': XCIT}, ['tokens_block00'], ['xcit_nano_12_p8_224.* no attention']),
+        ({**ADAPTED, 'vit': CAIT}, ['tokens_block00'], ['cait_xxs24_224.* no attention rollout']),
         (PYRAMID, ['features_map0_stride4'], []),
     ],
-    ids=['adapter', 'plain', 'xcit', 'pyramid'],
+    ids=['adapter', 'plain', 'xcit', 'cait', 'pyramid'],
 )
 def test_every_kind_of_backbone(image, tmp_path, backbone, expected, refused):
     out = tmp_path / 'out'
@@ -80,8 +88,9 @@ def test_every_kind_of_backbone(image, tmp_path, backbone, expected, refused):
     assert len(notes) == len(refused)
     for note, pattern in zip(notes, refused, strict=True):
         assert re.search(pattern, note)
-    has_attention = backbone['type'] != 'TimmPyramid' and not refused
-    assert has_attention == ('attention_point' in written)
+    vit = backbone.get('vit')
+    assert ('attention_point' in written) == (vit is not None and vit is not XCIT)
+    assert ('rollout_point' in written) == (vit is not None and not refused)
     picture = cv2.imread(str(out / f'{expected[0]}.png'))
     assert picture.shape[1] == 640
     assert picture.shape[0] == round(640 * 64 / 96)
@@ -92,6 +101,33 @@ def test_pictures_are_upright(image, tmp_path):
     inspect_model(config(PYRAMID), None, image, tmp_path)
     red = cv2.imread(str(tmp_path / 'features_map0_stride4.png'))[..., 2].astype(float)
     assert red[300:, 500:].mean() > 2 * red[:200, :400].mean()
+
+
+def test_the_point_is_found_in_the_padded_input():
+    """An image of 200x100, resized to half and padded to 64 rows and 128 columns."""
+    sample = SimpleNamespace(metainfo={'img_shape': (50, 100)})
+    batch = {'inputs': torch.zeros(1, 3, 64, 128), 'data_samples': [sample]}
+    image = np.zeros((100, 200, 3), np.uint8)
+    vit = TimmViT('test_vit')
+    expected = {(0, 0): (0, 0), (199, 99): (3, 6), (100, 50): (1, 3), (63, 33): (1, 1)}
+    for point, (row, column) in expected.items():
+        subject = Subject(None, batch, image, (), point, '', image)
+        assert subject.queries(vit) == [1 + row * 8 + column, 0]
+
+
+def test_the_sheet_says_where_the_weights_are_from():
+    pretrained = {**ADAPTED, 'vit': {**VIT, 'pretrained': True}}
+    texts = []
+    for backbone in (pretrained, {**ADAPTED, 'vit': VIT}, PYRAMID):
+        body = SimpleNamespace(module=SimpleNamespace(backbone=MODELS.build(backbone)))
+        texts.append(_weights(body, 'config.py', None))
+    assert texts == [
+        'Untrained model; pretrained backbone test_vit',
+        'Untrained model, random weights',
+        'Untrained model, random weights',
+    ]
+    assert _weights(None, 'config.py', 'runs/best.pth') == 'Weights: best.pth'
+    assert _weights(None, 'runs/best.pth', None) == 'Weights: best.pth'
 
 
 def test_the_command(image, tmp_path, monkeypatch, capsys):
