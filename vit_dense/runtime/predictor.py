@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..data.pictures import Picture
 from .inputs import InputError, Item, Source, expand, is_single
 from .results import Result
+from .tile_model import TileModel
 
 Task = Literal['segmentation', 'detection']
 # How many batches of images wait for others of their size.
@@ -141,6 +142,14 @@ class Predictor(ABC):
     @abstractmethod
     def run(self, batch: Sequence[Prepared], options: PredictOptions) -> list[Result]:
         """Predict images of equal shape."""
+
+    def tile_model(self) -> TileModel:
+        """Return this model for tiles of large images, for `tiles.predict_tiled`.
+
+        Raises:
+            ValueError: It cannot predict tiles.
+        """
+        raise ValueError(f'{type(self).__name__} cannot predict tiles of large images.')
 
     def _stream(
         self, items: Iterable[Item], options: PredictOptions
