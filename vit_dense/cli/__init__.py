@@ -22,6 +22,7 @@ COMMANDS = {
     'plot': ('plot', 'draw learning curves and figures of each class of trainings'),
     'run': ('run', 'run a script of another project without compiled mmcv ops'),
     'serve': ('serve', 'serve a page in the browser to try a model'),
+    'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'doctor': ('doctor', 'report versions, and what is broken in this environment'),
 }
 _USAGE_ERROR = 2

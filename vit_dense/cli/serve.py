@@ -56,7 +56,7 @@ def _serve(args: Namespace) -> None:
     for option, value in (('upload', args.max_upload), ('megapixels', args.max_megapixels)):
         if value is not None and not value > 0:
             raise ValueError(f'--max-{option} {value:g}: give a number above 0.')
-    predictor: 'Predictor'
+    predictor: Predictor
     with open_socket(args.host, args.port) as opened:
         if Path(args.model).suffix in _EXPORTED:
             from ..runtime import load_exported
