@@ -16,12 +16,12 @@ LOCAL = {
     'global_blocks': [],
     'model_kwargs': {'pos_embed': 'none', 'class_token': False, 'global_pool': 'avg'},
 }
-# Multiples of 4: heads resize maps of stride 4 to the image, which otherwise stretches them a little.
+# Multiples of 4: otherwise heads stretch maps of stride 4 a little to the size of the image.
 IMAGE = np.random.default_rng(0).integers(0, 256, (332, 460, 3), np.uint8)
 
 
 def segmentor(**vit):
-    """A tiny ViT with a pyramid and a linear layer on its first map, of random weights; crops of 128 px."""
+    """A tiny random ViT, a pyramid and a linear layer on its first map; crops of 128 px."""
     torch.manual_seed(0)
     config = load_config('configs/vit_upernet_demo.py')
     vit = {'type': 'TimmViT', 'model_name': 'test_vit', **vit}
