@@ -95,7 +95,7 @@ def test_run_lengths_are_those_of_coco(fill: str) -> None:
 def test_drawing_of_objects_shows_their_colour() -> None:
     drawn = detections().select(score_threshold=0.5).draw()
     factor = drawn.shape[0] // 40
-    assert drawn[1 * factor, 3 * factor].tolist() == [200, 0, 0]  # the frame of the car
+    assert drawn[3 * factor, 4 * factor].tolist() == [200, 0, 0]  # the frame of the car
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
