@@ -4,7 +4,7 @@ Slicing Aided Hyper Inference, Akyon et al. 2022. Every slice is resized as the 
 so that small objects become larger for the model than in the whole image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .images import read_image
-from .inputs import Item
-from .predictor import PredictOptions, Predictor
-from .results import Detections
+from .inputs import InputError, Item
+from .predictor import PredictOptions, Predictor, input_error
+from .results import Detections, Result
 
 # Boxes of one class are one object if their intersection covers this share of the smaller one:
 # IOS of sahi, which also holds for an object that a slice cuts.
@@ -126,6 +126,18 @@ def predict_sliced(
         masks=_masks(merged, (height, width)),
         image=_picture(image, pixels, order),
     )
+
+
+def iter_sliced(
+    predictor: Predictor, items: Iterable[Item], options: SliceOptions
+) -> Iterator[tuple[Item, Result | InputError]]:
+    """Yield each image with its objects, or with why it has none."""
+    for item in items:
+        source: Any = item.array if item.path is None else item.path
+        try:
+            yield item, predict_sliced(predictor, source, options)
+        except (OSError, MemoryError, ValueError) as error:
+            yield item, input_error(item, error)
 
 
 def _import_sahi() -> tuple[Any, Any]:
