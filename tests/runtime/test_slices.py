@@ -92,6 +92,28 @@ def test_parts_surer_than_the_whole_do_not_survive_it():
     assert result.scores.tolist() == pytest.approx([0.95])
 
 
+def test_objects_that_overlap_in_a_slice_stay_apart():
+    """A small one in front of a large one of its class, both across the border at 80..100."""
+    large, small = (70, 20, 130, 80), (84, 40, 96, 60)
+
+    def both(image):
+        boxes, scores, labels, _ = find(image)
+        visible = image[..., 2] > 0
+        if visible.any():
+            x, y, width, height = cv2.boundingRect(visible.astype(np.uint8))
+            boxes, labels = [*boxes, (x, y, x + width, y + height)], [*labels, 0]
+            scores = [*scores, 0.45]
+        return boxes, scores, labels, None
+
+    image = draw([large])
+    image[40:60, 84:96, 2] = 1
+    whole = predictor(both).predict(image)
+    result = predict_sliced(predictor(both), image, SliceOptions(slice_size=100))
+    assert result.boxes.tolist() == whole.boxes.tolist() == [list(large), list(small)]
+    one = predict_sliced(predictor(both), image, SliceOptions(slice_size=300))
+    assert one.boxes.tolist() == whole.boxes.tolist()
+
+
 def test_classes_are_not_merged():
     def both(image):
         boxes, scores, *_ = find(image)
