@@ -208,7 +208,7 @@ def batch_norm(config: Config) -> None:
     ('arguments', 'message'),
     [
         ({'batch_size': 0}, '--batch-size takes 1 or more, got 0'),
-        ({'device': 'cuda'}, '--device cuda: PyTorch sees no GPU here'),
+        ({'device': 'cuda'}, 'PyTorch sees 0 GPUs here'),
     ],
 )
 def test_mistakes(arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

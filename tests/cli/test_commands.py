@@ -33,8 +33,7 @@ def test_help_lists_every_command(
     text = capsys.readouterr().out
     listed = [line.split()[0] for line in text.splitlines() if line.startswith('  ')]
     assert listed == list(cli.COMMANDS)
-    assert {'train', 'test', 'convert', 'merge-lora', 'run', 'doctor'} <= set(listed)
-    assert {'analyze', 'plot'} <= set(listed)
+    assert {'train', 'test', 'predict', 'inspect', 'analyze', 'plot', 'doctor'} <= set(listed)
     assert call(monkeypatch) == 2
     assert capsys.readouterr().err == text
     assert call(monkeypatch, 'run') == 2

@@ -5,6 +5,7 @@ from .convert import convert_checkpoint
 from .errors import report_user_errors
 from .evaluation import evaluate_model
 from .export import export_checkpoint
+from .inspection import inspect_model
 from .model import TorchPredictor, load_model
 from .options import run_tool, tool_parser
 from .training import train_model
@@ -14,6 +15,7 @@ __all__ = [
     'convert_checkpoint',
     'evaluate_model',
     'export_checkpoint',
+    'inspect_model',
     'load_config',
     'load_model',
     'report_user_errors',

@@ -29,6 +29,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop_count
 
 from .config import innermost_datasets
+from .devices import choose_device
 
 # Where a library's `random_batch` is, and the mode of a forward pass without losses. A detector's
 # 'tensor' runs the heads on a given number of proposals, however few objects noise has.
@@ -119,7 +120,7 @@ def analyze_model(
     if batch_size < 1:
         raise ValueError(f'--batch-size takes 1 or more, got {batch_size}.')
     size = size or _default_size(config)
-    target = _device(device)
+    target = choose_device(device)
     scope = config.get('default_scope')
     if scope not in _TASKS:
         raise ValueError(f'default_scope is {scope!r}; analyze knows {" and ".join(_TASKS)}.')
@@ -363,14 +364,6 @@ def _images_per_second(model: Any, batch: dict[str, Any]) -> float:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     return len(batch['inputs']) / statistics.median(times)
-
-
-def _device(name: str) -> torch.device:
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if name.startswith('cuda') and not torch.cuda.is_available():
-        raise ValueError(f'--device {name}: PyTorch sees no GPU here. Use --device cpu.')
-    return torch.device(name)
 
 
 def _resized(settings: ConfigDict, size: tuple[int, int]) -> ConfigDict:

@@ -21,6 +21,7 @@ COMMANDS = {
     'analyze': ('analyze', 'count parameters, multiply-adds, memory and images/s of a config'),
     'plot': ('plot', 'draw learning curves and figures of each class of trainings'),
     'run': ('run', 'run a script of another project without compiled mmcv ops'),
+    'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'doctor': ('doctor', 'report versions, and what is broken in this environment'),
 }
 _USAGE_ERROR = 2
