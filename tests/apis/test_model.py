@@ -19,6 +19,7 @@ import vit_dense.detection
 import vit_dense.segmentation  # noqa: F401
 from examples.streets import DemoSpec, write_demo_dataset
 from vit_dense.apis import TorchPredictor, evaluate_model, load_config, load_model
+from vit_dense.apis.devices import free_memory
 from vit_dense.runtime import InputError, PredictOptions
 from vit_dense.runtime.inputs import expand
 
@@ -258,3 +259,43 @@ def test_the_config_in_a_checkpoint_is_read_whole(name: str) -> None:
 def test_without_checkpoint_weights_are_initialised(segmentation: tuple[Config, Path]) -> None:
     model = load_model(segmentation[0], require_checkpoint=False)
     assert not model.module.training
+
+
+def test_a_segmentation_larger_than_memory_is_refused(
+    segmentor: TorchPredictor, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images of 64x96 pixels and 8 classes have scores of 2 x 624 KiB."""
+    one = 13 * 8 * 64 * 96
+    monkeypatch.setattr('vit_dense.apis.model.free_memory', lambda device: one)
+    sizes: list[int] = []
+    hook = segmentor.module.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    found = segmentor.predict(list(map(str, images[:2])))
+    hook.remove()
+    assert len(found) == 2
+    assert sizes == [1, 1]  # one by one instead of together
+    monkeypatch.setattr('vit_dense.apis.model.free_memory', lambda device: one - 1)
+    with pytest.raises(ValueError, match=r'96x64 pixels and 8 classes need .* use --tile') as error:
+        segmentor.predict(str(images[0]))
+    assert '\n' not in str(error.value)
+
+
+def test_free_memory_of_this_machine() -> None:
+    free = free_memory(torch.device('cpu'))
+    assert free is None or 2**24 < free < 2**50
+
+
+@pytest.mark.parametrize('absent', ['default_scope', 'model', 'test_dataloader'])
+def test_a_part_of_a_config_is_refused(absent: str, segmentation: tuple[Config, Path]) -> None:
+    config = Config({k: v for k, v in segmentation[0].to_dict().items() if k != absent})
+    with pytest.raises(ValueError, match=f'has no {absent}, which prediction needs'):
+        load_model(config, segmentation[1])
+
+
+def test_two_checkpoints_are_refused(segmentation: tuple[Config, Path]) -> None:
+    with pytest.raises(ValueError, match='two checkpoints'):
+        load_model(segmentation[1], segmentation[1])
+
+
+def test_an_image_of_one_line_is_told(segmentor: TorchPredictor) -> None:
+    with pytest.raises(ValueError, match='an edge is resized to less than 1 pixel'):
+        segmentor.predict(np.zeros((1, 30_000, 3), np.uint8))

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from vit_dense.runtime.images import read_image
 from vit_dense.runtime.inputs import expand, is_single
 
 
@@ -65,3 +67,29 @@ def test_nothing_found(tmp_path: Path) -> None:
         list(expand(f'{tmp_path}/*.jpg'))
     with pytest.raises(ValueError, match='got int'):
         list(expand(3))
+
+
+def test_pillow_of_16_bits_is_reduced_as_files_are(tmp_path: Path) -> None:
+    values = np.array([[0, 255, 256, 300, 25700, 65535]], np.uint16)
+    cv2.imwrite(str(tmp_path / '1.png'), values)
+    (item,) = expand(Image.fromarray(values))
+    assert item.array is not None
+    assert item.array[0, :, 0].tolist() == [0, 0, 1, 1, 100, 255]
+    assert (item.array == read_image(tmp_path / '1.png')).all()
+
+
+@pytest.mark.parametrize('kind', [np.float32, np.int32])
+def test_pillow_of_unknown_range_is_refused(kind: type) -> None:
+    with pytest.raises(ValueError, match='8 or 16 bits; got mode'):
+        list(expand(Image.fromarray(np.full((2, 2), 1, kind))))
+
+
+def test_a_pattern_does_not_follow_links_back(tmp_path: Path) -> None:
+    (tmp_path / 'in/a').mkdir(parents=True)
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'in/a/1.png').touch()
+    (tmp_path / 'other/2.png').touch()
+    (tmp_path / 'in/a/loop').symlink_to('..')
+    (tmp_path / 'in/link').symlink_to('../other')
+    names = [item.name for item in expand(f'{tmp_path}/in/**/*.png')]
+    assert names == ['a/1.png', 'link/2.png']

@@ -14,6 +14,8 @@ from stub_predictor import REFUSED, StubPredictor, write_image
 from vit_dense.runtime import PredictOptions, writing
 from vit_dense.runtime.job import predict_files
 from vit_dense.runtime.output import Output
+from vit_dense.runtime.slices import SliceOptions
+from vit_dense.runtime.tiles import TileOptions
 from vit_dense.runtime.video import VideoReader, VideoWriter
 
 
@@ -190,3 +192,52 @@ def test_frames_are_read_as_they_are_needed(video: Path) -> None:
     results = StubPredictor().predict(iter(VideoReader(video)), batch_size=1)
     assert next(results).labels.shape == (48, 64)
     assert PredictOptions().batch_size == 8
+
+
+def test_a_video_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    whole, cut = tmp_path / 'whole.avi', tmp_path / 'cut.avi'
+    with_frames = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*'MJPG'), 5, (64, 48))
+    for index in range(20):
+        with_frames.write(np.full((48, 64, 3), index, np.uint8))
+    with_frames.release()
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) * 2 // 3])
+    summary, _ = run([whole, cut], tmp_path / 'out')
+    (note,) = summary.notes
+    assert note.startswith(f'{cut}: {summary.predicted - 20} of 20 frames')
+
+
+@pytest.mark.parametrize('option', ['tiles', 'slices'])
+def test_videos_have_no_tiles_or_slices(tmp_path: Path, video: Path, option: str) -> None:
+    task: Any = {'tiles': 'segmentation', 'slices': 'detection'}[option]
+    parts: Any = {'tiles': TileOptions(tile=64), 'slices': SliceOptions(slice_size=64)}[option]
+    output = Output(tmp_path / 'out', ('masks',))
+    with pytest.raises(ValueError, match='videos are not predicted in tiles or slices'):
+        predict_files(StubPredictor(task), [video], output, **{option: parts})
+
+
+def test_objects_of_two_images_of_one_number_are_apart(tmp_path: Path) -> None:
+    for name in ('a/7.png', 'b/7.png'):
+        write_image(tmp_path / 'in' / name, 1)
+    run([tmp_path / 'in'], tmp_path / 'out', 'json', task='detection')
+    entries = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert {(e['image_id'], e['file_name']) for e in entries} == {(1, 'a/7.png'), (2, 'b/7.png')}
+
+
+@pytest.mark.parametrize('threshold', [float('nan'), 30.0, -1.0])
+def test_a_threshold_is_a_probability(tmp_path: Path, threshold: float) -> None:
+    with pytest.raises(ValueError, match=r'give a number in 0\.\.1'):
+        Output(tmp_path, ('masks',), threshold)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    write_image(tmp_path / '1.png', 1)
+    with pytest.raises(ValueError, match=r'--out .*file: File exists'):
+        run([tmp_path / '1.png'], tmp_path / 'file')
+
+
+@pytest.mark.parametrize('options', [{'tile': -5}, {'tile': 0}, {'batch_size': 0}])
+def test_impossible_tiles(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match='at least 1'):
+        TileOptions(**options)

@@ -28,7 +28,7 @@ from ..weights import read_checkpoint
 from .checkpoint_config import config_of_checkpoint
 from .config import innermost_datasets, load_config, require_file
 from .convert_results import to_detections, to_segmentation
-from .devices import choose_device
+from .devices import choose_device, free_memory
 from .large_images import tile_model_of
 from .test_pipeline import for_array, loads_plain_colour, without_annotations
 
@@ -38,6 +38,9 @@ _DTYPES = {
     'bfloat16': torch.bfloat16,
     'float16': torch.float16,
 }
+# mmseg keeps scores at the size of the image in several copies (measured on a CPU).
+_BYTES_PER_SCORE = 13
+_NEEDED = ('default_scope', 'model', 'test_dataloader')
 _TASKS: dict[str, Task] = {'mmseg': 'segmentation', 'mmdet': 'detection'}
 
 
@@ -63,6 +66,11 @@ def load_model(
             has other class names than the config, or there is no such device.
     """
     place = choose_device(device)
+    if checkpoint is not None and _is_checkpoint(config_or_checkpoint):
+        raise ValueError(
+            f'{config_or_checkpoint} and {checkpoint} are two checkpoints: give a config and a '
+            'checkpoint, or one checkpoint, which carries its config.'
+        )
     content: dict[str, Any] | None = None
     if checkpoint is None and _is_checkpoint(config_or_checkpoint):
         content = _read(str(config_or_checkpoint))
@@ -76,6 +84,11 @@ def load_model(
         config = _config(config_or_checkpoint)
         if checkpoint is not None:
             content = _read(str(checkpoint))
+    if absent := [one for one in _NEEDED if not config.get(one)]:
+        raise ValueError(
+            f'{_name_of(config_or_checkpoint)} has no {", ".join(absent)}, which prediction needs: '
+            'give a whole config, such as the one that training wrote to its work_dir.'
+        )
     with _scope(config), warnings.catch_warnings():
         # On losses and older names, which do not matter here.
         warnings.filterwarnings('ignore', module=r'mm(seg|det)\.')
@@ -163,6 +176,8 @@ class TorchPredictor(Predictor):
             if image == item.path:
                 read_image(str(image))  # raises with a better message
             reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+            if 'inv_scale' in reason:  # OpenCV's words for a size of 0
+                reason = 'an edge is resized to less than 1 pixel: cut the image into shorter parts'
             raise ValueError(f'{item.path or item.name}: cannot be loaded ({reason})') from error
         inputs = data['inputs']
         views = inputs if isinstance(inputs, list) else [inputs]
@@ -170,7 +185,12 @@ class TorchPredictor(Predictor):
 
     @torch.inference_mode()
     def run(self, batch: Sequence[Prepared], options: PredictOptions) -> list[Result]:
-        """Predict images of equal shape."""
+        """Predict images of equal shape.
+
+        Raises:
+            ValueError: The scores of a segmentation need more memory than there is.
+        """
+        self._check_memory(batch)
         model: Any = self._tta if options.tta else self.module
         with self._precision(options.dtype):
             samples = model.test_step(pseudo_collate([one.data for one in batch]))
@@ -181,6 +201,21 @@ class TorchPredictor(Predictor):
     def tile_model(self) -> TileModel:
         """Return this model without the resizing of its test pipeline, for large images."""
         return tile_model_of(self)
+
+    def _check_memory(self, batch: Sequence[Prepared]) -> None:
+        """Raise before memory is exhausted, which would end the process without a message."""
+        free = free_memory(self.device) if self.task == 'segmentation' else None
+        samples = [one.data['data_samples'] for one in batch]
+        views = [v for one in samples for v in (one if isinstance(one, list) else [one])]
+        pixels = sum(view.ori_shape[0] * view.ori_shape[1] for view in views)
+        needed = _BYTES_PER_SCORE * max(len(self.classes), 1) * pixels
+        if free is not None and needed > free:
+            height, width = views[0].ori_shape[:2]
+            raise ValueError(
+                f'{width}x{height} pixels and {len(self.classes)} classes need about '
+                f'{needed / 2**30:.1f} GiB for scores, and {free / 2**30:.1f} GiB are free: use '
+                '--tile (in Python, runtime.tiles.predict_tiled).'
+            )
 
     def _result(self, sample: Any, prepared: Prepared, options: PredictOptions) -> Result:
         image = prepared.image
@@ -271,5 +306,6 @@ def _num_classes(module: nn.Module) -> int:
     for name in ('decode_head', 'bbox_head', 'roi_head.bbox_head', 'panoptic_head'):
         with contextlib.suppress(AttributeError):
             head = module.get_submodule(name)
+            head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade
             return int(getattr(head, 'num_classes'))  # noqa: B009
     return 0

@@ -89,7 +89,7 @@ def _files(path: str) -> Iterator[Item]:
         for one in found:
             yield Item(os.path.relpath(one, path), path=one)
     elif _is_pattern(path):
-        matches = sorted(one for one in glob.glob(path, recursive=True) if os.path.isfile(one))
+        matches = sorted(_without_loops(glob.glob(path, recursive=True)))
         if not matches:
             raise ValueError(f'{path}: no file matches this pattern.')
         # Names begin after the folders without wildcards, so that sub-folders are kept.
@@ -109,6 +109,18 @@ def _below(folder: str) -> Iterator[str]:
                 yield os.path.join(base, name)
 
 
+def _without_loops(paths: Iterable[str]) -> Iterator[str]:
+    """Yield files, but those that a link leads back to from below: `**` follows links."""
+    known: dict[Path, bool] = {}
+    for path in paths:
+        folder = Path(os.path.abspath(path)).parent
+        if folder not in known:
+            real = [os.path.realpath(one) for one in (folder, *folder.parents)]
+            known[folder] = len(set(real)) == len(real)
+        if known[folder] and os.path.isfile(path):
+            yield path
+
+
 def _is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not os.path.exists(path)
 
@@ -119,7 +131,19 @@ def _is_pillow(source: Source) -> bool:
 
 
 def _pixels(image: Any) -> NDArray[np.uint8]:
-    """Return the RGB pixels of a PIL image, turned as its EXIF orientation says, as files are."""
+    """Return the RGB pixels of a PIL image, turned as its EXIF orientation says, as files are.
+
+    16 bits are reduced to 8, as of files; Pillow would clip them.
+    """
     from PIL import ImageOps
 
-    return np.array(ImageOps.exif_transpose(image).convert('RGB'), np.uint8)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I;16'):
+        grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ('I', 'F'):
+        raise ValueError(
+            f'PIL images have 8 or 16 bits; got mode {image.mode!r}, whose range of values is '
+            'unknown. Scale it to 0..255 first.'
+        )
+    return np.array(image.convert('RGB'), np.uint8)

@@ -67,6 +67,11 @@ def predict_files(
     names = output_names(list(_without_results(expand(inputs), output)))
     videos = {n: i for n, i in names.items() if _is_video(i)}
     images = {n: i for n, i in names.items() if n not in videos}
+    if videos and (tiles is not None or slices is not None):
+        raise ValueError(
+            f'{next(iter(videos.values())).path}: videos are not predicted in tiles or slices. '
+            'Leave --tile or --slice out, or the videos.'
+        )
     summary = Summary()
     suffixes = {n: mask_suffix(i) if tiles is not None else '.png' for n, i in images.items()}
     wanted = {
@@ -91,7 +96,13 @@ def predict_files(
             summary.skipped += 1
             continue
         try:
-            summary.predicted += _predict_video(predictor, name, item, output, options)
+            count, stated = _predict_video(predictor, name, item, output, options)
+            summary.predicted += count
+            if count < stated:
+                summary.notes.append(
+                    f'{item.path}: {count} of {stated} frames; the rest cannot be read (cut off '
+                    'or damaged), or the file states their number wrongly'
+                )
         except (ValueError, OSError) as error:
             _note(error, item, output, summary)
     summary.seconds = time.monotonic() - start
@@ -114,7 +125,12 @@ def _check(
         )
     if output.classes is not None:
         class_indices(output.classes, predictor.classes)
-    output.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        output.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f'--out {output.folder}: {error.strerror or error}. Name a folder that can be written.'
+        ) from error
 
 
 def _without_results(items: Iterator[Item], output: Output) -> Iterator[Item]:
@@ -201,8 +217,12 @@ def _is_complete_video(name: str, output: Output) -> bool:
 
 def _predict_video(
     predictor: Predictor, name: str, item: Item, output: Output, options: PredictOptions
-) -> int:
-    """Write a video of overlays, masks of all frames in a folder, and one JSON file."""
+) -> tuple[int, int]:
+    """Write a video of overlays, masks of all frames in a folder, and one JSON file.
+
+    Returns:
+        Number of frames that were predicted, and that the file states.
+    """
     reader = VideoReader(str(item.path))
     frames = (Item(f'{n:06d}', array=frame, channel_order='bgr') for n, frame in enumerate(reader))
     progress = Progress(reader.expected, f'frames of {item.name}')
@@ -223,4 +243,4 @@ def _predict_video(
             path = output.folder / 'json' / f'{name}.json'
             write_bytes(path, json.dumps(content).encode())
     progress.close()
-    return progress.done
+    return progress.done, reader.expected

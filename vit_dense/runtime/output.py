@@ -48,6 +48,8 @@ class Output:
             raise ValueError(
                 f'--save {",".join(self.kinds)}: give one or more of {",".join(KINDS)}.'
             )
+        if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
+            raise ValueError(f'--score-threshold {self.score_threshold}: give a number in 0..1.')
 
     def paths(self, name: str, mask_suffix: str = '.png') -> dict[str, Path]:
         """Return the file of each kind for an image called `name`."""
@@ -110,11 +112,12 @@ class Output:
     def merge(self, names: dict[str, Item]) -> Path:
         """Write the objects of all images into one file of COCO results, and return its path.
 
-        `image_id` is the number in the file's name if all names are numbers, as in COCO; else the
-        images are numbered from 1 in their order.
+        `image_id` is the number in the file's name if all names are different numbers, as in COCO;
+        else the images are numbered from 1 in their order.
         """
         stems = [Path(name).name for name in names]
         numeric = all(stem.isdecimal() for stem in stems)
+        numeric = numeric and len({int(stem) for stem in stems}) == len(stems)
         entries: list[dict[str, Any]] = []
         for number, (name, stem) in enumerate(zip(names, stems, strict=True), 1):
             path = self.folder / 'json' / f'{name}.json'

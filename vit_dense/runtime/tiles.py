@@ -49,6 +49,13 @@ class TileOptions(RasterOptions):
     batch_size: int = 8
     dtype: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tile is not None and self.tile < 1:
+            raise ValueError(f'--tile {self.tile}: give the edge of a tile in pixels, at least 1.')
+        if self.batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {self.batch_size}.')
+
 
 @dataclass(frozen=True)
 class TiledSummary:
