@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
-from processes import ROOT
+from processes import ROOT, run
 
 import vit_dense.detection
 import vit_dense.segmentation  # noqa: F401
@@ -268,7 +268,9 @@ def test_a_segmentation_larger_than_memory_is_refused(
     one = 13 * 8 * 64 * 96
     monkeypatch.setattr('vit_dense.apis.model.free_memory', lambda device: one)
     sizes: list[int] = []
-    hook = segmentor.module.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    hook = segmentor.module.backbone.register_forward_pre_hook(  # type: ignore[operator, union-attr]
+        lambda _, args: sizes.append(len(args[0]))
+    )
     found = segmentor.predict(list(map(str, images[:2])))
     hook.remove()
     assert len(found) == 2
@@ -299,3 +301,23 @@ def test_two_checkpoints_are_refused(segmentation: tuple[Config, Path]) -> None:
 def test_an_image_of_one_line_is_told(segmentor: TorchPredictor) -> None:
     with pytest.raises(ValueError, match='an edge is resized to less than 1 pixel'):
         segmentor.predict(np.zeros((1, 30_000, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ('scope', 'kind', 'count', 'first'),
+    [('mmdet', 'CocoDataset', 80, 'person'), ('mmseg', 'CityscapesDataset', 19, 'road')],
+)
+def test_classes_of_a_data_set_of_the_library(
+    tmp_path: Path, scope: str, kind: str, count: int, first: str
+) -> None:
+    """In a new process, which has imported no data set."""
+    code = (
+        'from mmengine.config import Config\n'
+        'from vit_dense.apis.model import _dataset_meta\n'
+        f'data = dict(dataset=dict(type={kind!r}))\n'
+        f'config = Config(dict(default_scope={scope!r}, test_dataloader=data))\n'
+        "classes = _dataset_meta(config)['classes']\n"
+        'print(len(classes), classes[0])'
+    )
+    done = run('-c', code, cwd=tmp_path)
+    assert done.stdout.split()[-2:] == [str(count), first], done.stderr

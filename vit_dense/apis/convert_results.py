@@ -53,6 +53,8 @@ def to_detections(
     sample: Any, classes: Sequence[str], palette: NDArray[np.uint8], image: Any
 ) -> Detections:
     """Return the prediction of an mmdet model in one `DetDataSample`, the highest score first."""
+    if 'pred_instances' not in sample:
+        raise ValueError('this model predicts no objects with boxes, as panoptic models do not')
     found = sample.pred_instances
     scores = found.scores.float().cpu().numpy()
     order = np.argsort(-scores, kind='stable')

@@ -173,8 +173,8 @@ class TorchPredictor(Predictor):
         try:
             data = self._pipeline(options.tta, item.array is not None)(sample)
         except Exception as error:  # loaders of any library raise what they like
-            if image == item.path:
-                read_image(str(image))  # raises with a better message
+            if isinstance(image, str):
+                read_image(image)  # raises with a better message
             reason = f'{type(error).__name__}: {error}'.splitlines()[0]
             if 'inv_scale' in reason:  # OpenCV's words for a size of 0
                 reason = 'an edge is resized to less than 1 pixel: cut the image into shorter parts'
@@ -296,7 +296,11 @@ def _dataset_meta(config: Config) -> dict[str, Any]:
     if loader is None:
         return {}
     dataset = next(innermost_datasets(loader.dataset))
-    kind = DATASETS.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
+    kind = dataset.type
+    if isinstance(kind, str):
+        # `get` alone neither looks into the library of the scope nor imports its data sets.
+        with DATASETS.switch_scope_and_registry(config.get('default_scope')) as registry:
+            kind = registry.get(kind)
     if not hasattr(kind, '_load_metainfo'):
         return {}
     return dict(kind._load_metainfo(copy.deepcopy(dataset.get('metainfo'))))
