@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -77,8 +77,6 @@ class Analysis:
         parts: In the order of the model.
         total: Their sum.
         images_per_second: Of `test_step`, so with normalisation and post-processing.
-        peak_prediction: Peak of the CUDA allocator while it predicts, in bytes; None on CPUs.
-        peak_training: The same of a training step with the optimizer; None on CPUs.
         optimizer: Its type, or None if the config has none.
     """
 
@@ -88,8 +86,6 @@ class Analysis:
     parts: tuple[Part, ...]
     total: Part
     images_per_second: float
-    peak_prediction: int | None
-    peak_training: int | None
     optimizer: str | None
 
 
@@ -158,8 +154,8 @@ def _measured(
 ) -> Analysis:
     device = next(model.parameters()).device
     settings = config.get('optim_wrapper')
-    wrapper = build_optim_wrapper(model, settings) if settings and device.type == 'cuda' else None
-    context = wrapper.optim_context(model) if wrapper else nullcontext()
+    mixed = settings and device.type == 'cuda'
+    context = build_optim_wrapper(model, settings).optim_context(model) if mixed else nullcontext()
     saved = saved_bytes_by_part(model, batch(), context)
     state = _state_bytes(settings.optimizer) if settings else 0.0
     parts = []
@@ -180,7 +176,6 @@ def _measured(
         parts.append(part)
     figures = [list(vars(part).values())[1:] for part in parts]
     example = batch()
-    peaks = _cuda_peaks(model, batch, wrapper) if device.type == 'cuda' else (None, None)
     return Analysis(
         size=tuple(example['inputs'][0].shape[1:]),
         batch_size=len(example['inputs']),
@@ -188,8 +183,6 @@ def _measured(
         parts=tuple(part for part in parts if any(list(vars(part).values())[1:])),
         total=Part('total', *map(sum, zip(*figures, strict=True))),
         images_per_second=_images_per_second(model, example),
-        peak_prediction=peaks[0],
-        peak_training=peaks[1],
         optimizer=settings.optimizer.type if settings else None,
     )
 
@@ -332,24 +325,6 @@ def _state_bytes(optimizer: dict[str, Any]) -> float:
     built.step()
     tensors = [one for one in built.state[weight].values() if isinstance(one, Tensor)]
     return sum(one.nbytes for one in tensors if one.numel() > 1) / weight.numel()
-
-
-def _cuda_peaks(
-    model: Any, batch: Callable[[], dict[str, Any]], wrapper: OptimWrapper | None
-) -> tuple[int, int | None]:
-    def peak(step: Callable[[], object]) -> int:
-        step()  # allocates what lasts: gradients, state of the optimizer
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated()
-
-    model.eval()
-    with torch.no_grad():
-        predicting = peak(lambda: model.test_step(batch()))
-    model.train()
-    return predicting, peak(lambda: model.train_step(batch(), wrapper)) if wrapper else None
 
 
 def _images_per_second(model: Any, batch: dict[str, Any]) -> float:

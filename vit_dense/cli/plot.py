@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .models import run_command
 from .tables import print_table
 
 if TYPE_CHECKING:
@@ -87,6 +88,4 @@ def _print_classes(runs: 'Sequence[Run]') -> None:
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
     args = build_parser().parse_args()
-    from ..apis.errors import report_user_errors
-
-    return report_user_errors(lambda: plot(args), debug=args.debug)
+    return run_command(lambda: plot(args), args)

@@ -4,7 +4,7 @@ MODEL is a checkpoint, a config and a checkpoint, or a file that `vit-dense expo
 """
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def build_parser() -> ArgumentParser:
     parts.add_argument(
         '--overlap', type=int, metavar='PX', help='pixels that tiles or slices share'
     )
-    parts.add_argument('--bands', type=_integers, help='bands of a TIFF to use, such as 3,2,1')
+    parts.add_argument('--bands', type=_bands, help='bands of a TIFF to use, such as 3,2,1')
     parts.add_argument(
         '--scale-from', type=_range, metavar='MIN,MAX', help='values that become 0 and 255'
     )
@@ -73,12 +73,18 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(','))
+def _bands(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(','))
+    except ValueError as error:
+        raise ArgumentTypeError(f'{text!r}: give numbers of bands, such as 3,2,1') from error
 
 
 def _range(text: str) -> tuple[float, float]:
-    low, high = (float(part) for part in text.split(','))
+    try:
+        low, high = (float(part) for part in text.split(','))
+    except ValueError as error:
+        raise ArgumentTypeError(f'{text!r}: give two numbers, such as 0,10000') from error
     return low, high
 
 

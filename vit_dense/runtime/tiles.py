@@ -131,7 +131,7 @@ def segment_tiled(
     options = options or TileOptions()
     model = _tile_model(predictor)
     with open_raster(image, model.channels, options) as raster:
-        sink = LabelSink(raster, predictor.classes)
+        sink = LabelSink(len(predictor.classes))
         summary = _TiledRun(model, raster, sink, options, progress).run()
     named = str(image) if isinstance(image, str | Path) else None
     labels = np.concatenate(sink.blocks)
