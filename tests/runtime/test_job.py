@@ -14,6 +14,8 @@ from stub_predictor import REFUSED, StubPredictor, write_image
 from vit_dense.runtime import PredictOptions, writing
 from vit_dense.runtime.job import predict_files
 from vit_dense.runtime.output import Output
+from vit_dense.runtime.slices import SliceOptions
+from vit_dense.runtime.tiles import TileOptions
 from vit_dense.runtime.video import VideoReader, VideoWriter
 
 
@@ -190,3 +192,23 @@ def test_frames_are_read_as_they_are_needed(video: Path) -> None:
     results = StubPredictor().predict(iter(VideoReader(video)), batch_size=1)
     assert next(results).labels.shape == (48, 64)
     assert PredictOptions().batch_size == 8
+
+
+def test_the_frames_of_a_video_are_sliced(tmp_path: Path, video: Path) -> None:
+    counts = []
+    for slices in (None, SliceOptions(slice_size=20, whole=False)):
+        out = tmp_path / f'out{len(counts)}'
+        predict_files(StubPredictor('detection'), [video], Output(out, ('json',)), slices=slices)
+        frames = json.loads((out / 'json/clip.json').read_text())['frames']
+        counts.append(sum(one['score'] > 0.3 for one in frames[0]['detections']))
+    assert counts[0] == 1
+    assert counts[1] > 1  # one in each slice
+
+
+def test_videos_are_not_tiled(tmp_path: Path, video: Path) -> None:
+    output = Output(tmp_path / 'out', ('masks',))
+    summary = predict_files(StubPredictor(), [video], output, tiles=TileOptions())
+    assert [error.message for error in summary.errors] == [
+        f'{video}: --tile is for images. Predict videos without it.'
+    ]
+    assert files(tmp_path / 'out') == []

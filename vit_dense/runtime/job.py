@@ -3,7 +3,7 @@
 import errno
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from .slices import SliceOptions, iter_sliced
 from .tiles import TileOptions, mask_suffix, predict_tiled
 from .video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from .writing import write_bytes
+
+_Results = Iterator[tuple[Item, Result | InputError]]
 
 
 @dataclass
@@ -56,13 +58,12 @@ def predict_files(
         options: How to predict.
         skip_existing: Leave out images whose files are there, as of a run that was stopped.
         tiles: Segment images in tiles, without loading them whole; masks and JSON are written.
-        slices: Detect in slices of images.
+        slices: Detect in slices of images and frames.
 
     Raises:
         ValueError: A folder has no image, an option does not fit the model, two inputs have one
             name, or the disk is full.
     """
-    options = options or PredictOptions()
     _check(predictor, output, tiles, slices)
     names = output_names(list(_without_results(expand(inputs), output)))
     videos = {n: i for n, i in names.items() if _is_video(i)}
@@ -75,23 +76,25 @@ def predict_files(
         if not (skip_existing and output.is_complete(name, suffixes[name]))
     }
     summary.skipped = len(images) - len(wanted)
+
+    def predict(items: Iterable[Item]) -> _Results:
+        if slices is not None:
+            return iter_sliced(predictor, items, slices)
+        return predictor.iter_predictions(items, options)
+
     start = time.monotonic()
     if tiles is not None:
         _predict_tiled(predictor, wanted, output, tiles, summary)
     else:
-        items = wanted.values()
-        results = (
-            predictor.iter_predictions(items, options)
-            if slices is None
-            else iter_sliced(predictor, items, slices)
-        )
-        _write_images(wanted, results, output, summary)
+        _write_images(wanted, predict(wanted.values()), output, summary)
     for name, item in videos.items():
         if skip_existing and _is_complete_video(name, output):
             summary.skipped += 1
             continue
         try:
-            summary.predicted += _predict_video(predictor, name, item, output, options)
+            if tiles is not None:
+                raise ValueError('--tile is for images. Predict videos without it.')
+            summary.predicted += _predict_video(predict, name, item, output)
         except (ValueError, OSError) as error:
             _note(error, item, output, summary)
     summary.seconds = time.monotonic() - start
@@ -132,7 +135,7 @@ def _is_video(item: Item) -> bool:
 
 def _write_images(
     names: dict[str, Item],
-    results: Iterator[tuple[Item, Result | InputError]],
+    results: _Results,
     output: Output,
     summary: Summary,
 ) -> None:
@@ -200,7 +203,7 @@ def _is_complete_video(name: str, output: Output) -> bool:
 
 
 def _predict_video(
-    predictor: Predictor, name: str, item: Item, output: Output, options: PredictOptions
+    predict: Callable[[Iterable[Item]], _Results], name: str, item: Item, output: Output
 ) -> int:
     """Write a video of overlays, masks of all frames in a folder, and one JSON file."""
     reader = VideoReader(str(item.path))
@@ -208,7 +211,7 @@ def _predict_video(
     progress = Progress(reader.expected, f'frames of {item.name}')
     described = []
     with VideoWriter(output.folder / 'overlays' / f'{name}.mp4', reader.rate) as writer:
-        for frame, result in predictor.iter_predictions(frames, options):
+        for frame, result in predict(frames):
             if isinstance(result, InputError):
                 raise ValueError(f'{item.path}: frame {result.message}')
             if 'overlays' in output.kinds:

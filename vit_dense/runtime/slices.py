@@ -139,8 +139,9 @@ def iter_sliced(
     """Yield each image with its objects, or with why it has none."""
     for item in items:
         source: Any = item.array if item.path is None else item.path
+        known = replace(options, channel_order=item.channel_order or options.channel_order)
         try:
-            yield item, predict_sliced(predictor, source, options)
+            yield item, predict_sliced(predictor, source, known)
         except (OSError, MemoryError, ValueError) as error:
             yield item, input_error(item, error)
 
