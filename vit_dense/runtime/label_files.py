@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def open_label_file(
 
     Raises:
         ValueError: The suffix is neither .png nor .tif, or rasterio is missing for .tif.
+        OSError: The disk is full or the folder cannot be written.
     """
     suffix = Path(path).suffix.lower()
     sink = LabelSink(len(classes))
@@ -54,24 +56,54 @@ def open_label_file(
             yield sink
             png.finish()
     elif suffix in ('.tif', '.tiff'):
-        rasterio = import_rasterio(f'{path}: writing GeoTIFF')
-        with (
-            replacing(path) as temporary,
-            raster_settings(rasterio),
-            _create(rasterio, temporary, raster, sink) as dataset,
-        ):
-            _describe(dataset, sink, classes, palette)
-            row = 0
-
-            def write(block: NDArray[Any]) -> None:
-                nonlocal row
-                dataset.write(block, 1, window=((row, row + len(block)), (0, raster.width)))
-                row += len(block)
-
-            sink.write = write
+        with _geotiff(path, raster, sink, classes, palette):
             yield sink
     else:
         raise ValueError(f'{path}: labels are written as .png or .tif.')
+
+
+@contextlib.contextmanager
+def _geotiff(
+    path: str | Path,
+    raster: Raster,
+    sink: LabelSink,
+    classes: Sequence[str],
+    palette: NDArray[np.uint8],
+) -> Iterator[None]:
+    """Write a GeoTIFF and read it again: GDAL reports no error when it fails at the end."""
+    rasterio = import_rasterio(f'{path}: writing GeoTIFF')
+    failure = f'{path}: the labels could not be written whole; is the disk full?'
+    row = check = 0
+
+    def write(block: NDArray[Any]) -> None:
+        nonlocal row, check
+        rows = row, row + len(block)
+        try:
+            dataset.write(block, 1, window=(rows, (0, raster.width)))
+        except rasterio.errors.RasterioIOError as error:
+            raise OSError(failure) from error
+        row, check = rows[1], zlib.crc32(block.tobytes(), check)
+
+    sink.write = write
+    with replacing(path) as temporary, raster_settings(rasterio):
+        with contextlib.closing(_create(rasterio, temporary, raster, sink)) as dataset:
+            _describe(dataset, sink, classes, palette)
+            yield
+        if _checksum(rasterio, temporary) != check:
+            raise OSError(failure)
+
+
+def _checksum(rasterio: Any, path: Path) -> int | None:
+    """Return the checksum of the labels in a file; None if they cannot be read."""
+    check = 0
+    try:
+        with rasterio.open(path) as dataset:
+            for top in range(0, dataset.height, _BLOCK):
+                rows = top, min(top + _BLOCK, dataset.height)
+                check = zlib.crc32(dataset.read(1, window=(rows, (0, dataset.width))), check)
+    except rasterio.errors.RasterioIOError:
+        return None
+    return check
 
 
 def _create(rasterio: Any, path: Path, raster: Raster, sink: LabelSink) -> Any:
