@@ -10,6 +10,7 @@ from vit_dense.runtime import Detections, Item, PredictOptions, Predictor, Segme
 from vit_dense.runtime.images import as_image, read_image
 from vit_dense.runtime.predictor import Prepared, Task
 from vit_dense.runtime.results import Result
+from vit_dense.runtime.tile_model import TileModel
 
 CLASSES = ('road', 'sky', 'car')
 PALETTE = np.array([[10, 20, 30], [40, 50, 60], [200, 0, 0]], np.uint8)
@@ -41,9 +42,14 @@ class StubPredictor(Predictor):
             raise RuntimeError('the model failed')
         return [self._result(one) for one in batch]
 
+    def tile_model(self) -> TileModel:
+        return TileModel(self, tile=32)
+
     def _result(self, one: Prepared) -> Result:
         if self.task == 'segmentation':
-            return Segmentation(one.data[..., 0] % 3, CLASSES, PALETTE, image=one.image)
+            labels = one.data[..., 0] % 3
+            scores = np.eye(3, dtype=np.float32)[labels].transpose(2, 0, 1)  # (3, H, W)
+            return Segmentation(labels, CLASSES, PALETTE, scores, one.image)
         height, width = one.data.shape[:2]
         masks = np.zeros((2, height, width), bool)
         masks[0, 1:3, 2:5] = masks[1, :2, :3] = True

@@ -1,10 +1,12 @@
 """The command predict, as users call it."""
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from stub_predictor import StubPredictor, write_image
 
 from vit_dense.cli import models, predict
@@ -70,6 +72,11 @@ def test_a_detector_writes_one_json(tmp_path: Path, call) -> None:
         (['m.pth'], 'INPUT is missing'),
         (['m.pth', 'absent/*.jpg'], 'no file matches'),
         (['m.pth', '.', '--save', 'mask'], 'masks,overlays,json'),
+        (['m.pth', '.', '--tile', '--save', 'overlays'], 'Use --save masks,json'),
+        (['m.pth', '.', '--tile', '--tta'], 'cannot be combined'),
+        (['m.pth', '.', '--slice', '32'], 'use --tile'),
+        (['m.pth', '.', '--overlap', '9'], '--overlap is for'),
+        (['m.pth', '.', '--bands', '3,2,1'], 'add --tile'),
         (['m.pth', '.', '--batch-size', '0'], 'batch_size'),
         (['m.pth', '.', '--classes', 'tree'], 'road, sky, car'),
     ],
@@ -86,6 +93,34 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     assert call(*arguments, '--out', 'out') == 2
     assert message in capsys.readouterr().err
+
+
+def test_tiles(tmp_path: Path, call, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = np.arange(70 * 90 * 3, dtype=np.uint8).reshape(70, 90, 3)
+    cv2.imwrite(str(tmp_path / 'in.png'), picture)
+    cv2.imwrite(str(tmp_path / 'in.tif'), picture)
+    out = tmp_path / 'out'
+    inputs = (tmp_path / 'in.png', tmp_path / 'in.tif')
+    assert call('m.pth', *inputs, '--out', out, '--tile', '--overlap', '8') == 0
+    printed = capsys.readouterr().out
+    assert 'in.png: 90x70 pixels in 12 tiles; where tiles overlap, they differ at 0.00%' in printed
+    masks = [rasterio.open(out / f'masks/in{end}').read(1) for end in ('.png.png', '.tif.tif')]
+    assert (masks[0] == picture[..., 0] % 3).all()
+    assert (masks[1] == masks[0]).all()
+    described = json.loads((out / 'json/in.png.json').read_text())
+    assert (described['height'], described['disagreement']) == (70, 0)
+    assert call('m.pth', *inputs, '--out', out, '--tile', '--skip-existing') == 0
+    assert capsys.readouterr().out.startswith('0 predicted')
+
+
+def test_slices(tmp_path: Path, call) -> None:
+    write_image(tmp_path / '1.png', 1, (64, 64))
+    options = ('--slice', '32', '--overlap', '8', '--save', 'json')
+    out = tmp_path / 'out'
+    assert call('m.pth', tmp_path / '1.png', '--out', out, *options, task='detection') == 0
+    found = json.loads((out / 'predictions.json').read_text())
+    assert len(found) > 1  # a box in the corner of every slice
+    assert {one['category_name'] for one in found} == {'car'}
 
 
 def test_stopping(tmp_path: Path, call, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

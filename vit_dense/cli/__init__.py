@@ -16,12 +16,13 @@ COMMANDS = {
     'train': ('train', 'train a model from a config'),
     'test': ('test', 'evaluate a checkpoint'),
     'predict': ('predict', 'predict images, folders and videos with a trained model'),
-    'convert': ('convert', 'convert a weight file to the names of this package'),
-    'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
+    'serve': ('serve', 'serve a page in the browser to try a model'),
+    'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'analyze': ('analyze', 'count parameters, multiply-adds, memory and images/s of a config'),
     'plot': ('plot', 'draw learning curves and figures of each class of trainings'),
+    'convert': ('convert', 'convert a weight file to the names of this package'),
+    'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
     'run': ('run', 'run a script of another project without compiled mmcv ops'),
-    'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'doctor': ('doctor', 'report versions, and what is broken in this environment'),
 }
 _USAGE_ERROR = 2

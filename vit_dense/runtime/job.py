@@ -63,7 +63,7 @@ def predict_files(
             name, or the disk is full.
     """
     options = options or PredictOptions()
-    _check(predictor, output, tiles)
+    _check(predictor, output, tiles, slices)
     names = output_names(list(_without_results(expand(inputs), output)))
     videos = {n: i for n, i in names.items() if _is_video(i)}
     images = {n: i for n, i in names.items() if n not in videos}
@@ -100,7 +100,13 @@ def predict_files(
     return summary
 
 
-def _check(predictor: Predictor, output: Output, tiles: TileOptions | None) -> None:
+def _check(
+    predictor: Predictor, output: Output, tiles: TileOptions | None, slices: SliceOptions | None
+) -> None:
+    if slices is not None and predictor.task != 'detection':
+        raise ValueError('--slice is for detection, and this model segments: use --tile.')
+    if tiles is not None and predictor.task != 'segmentation':
+        raise ValueError('--tile is for segmentation, and this model detects: use --slice.')
     if tiles is not None and ('overlays' in output.kinds or 'masks' not in output.kinds):
         raise ValueError(
             f'--save {",".join(output.kinds)}: in tiles, masks and json are written, as overlays '
