@@ -4,14 +4,14 @@ from .config import load_config
 from .convert import convert_checkpoint
 from .errors import report_user_errors
 from .evaluation import evaluate_model
-from .export import export_checkpoint
+from .merge_lora import merge_checkpoint
 from .options import run_tool, tool_parser
 from .training import train_model
 
 __all__ = [
     'convert_checkpoint',
     'evaluate_model',
-    'export_checkpoint',
+    'merge_checkpoint',
     'load_config',
     'report_user_errors',
     'run_tool',

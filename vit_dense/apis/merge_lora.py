@@ -19,7 +19,7 @@ _SUFFIXES = ('.pth', '.pt')
 _LORA_OPTIONS = ('rank', 'alpha', 'dropout', 'targets')
 
 
-def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, int]:
+def merge_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, int]:
     """Write the weights of a checkpoint alone, under the names of a model without LoRA.
 
     A config reads the result with `type='TimmViT'` in place of 'LoRATimmViT', as `meta['cfg']`
@@ -51,7 +51,7 @@ def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, in
     compare(state, model.state_dict(), report)
     require(report, 'the model of the config', advice='Give the config that trained it.')
     model.load_state_dict(state)
-    merged = merge_lora(model)
+    merged = _merge_lora(model)
     plain = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     meta: dict[str, Any] = {k: v for k, v in content.get('meta', {}).items() if k in _META}
     meta['cfg'] = Config(without_lora(config.to_dict())).pretty_text
@@ -60,7 +60,7 @@ def export_checkpoint(config: Config, checkpoint: str, out: str) -> dict[str, in
     return {'tensors': len(plain), 'merged': merged}
 
 
-def merge_lora(model: nn.Module) -> int:
+def _merge_lora(model: nn.Module) -> int:
     """Merge the corrections of every `LoRATimmViT` in `model`, and returns their number."""
     return sum(part.merge_lora() for part in model.modules() if isinstance(part, LoRATimmViT))
 
