@@ -5,14 +5,17 @@ from .convert import convert_checkpoint
 from .errors import report_user_errors
 from .evaluation import evaluate_model
 from .merge_lora import merge_checkpoint
+from .model import TorchPredictor, load_model
 from .options import run_tool, tool_parser
 from .training import train_model
 
 __all__ = [
+    'TorchPredictor',
     'convert_checkpoint',
     'evaluate_model',
-    'merge_checkpoint',
     'load_config',
+    'load_model',
+    'merge_checkpoint',
     'report_user_errors',
     'run_tool',
     'tool_parser',

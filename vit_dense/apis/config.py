@@ -11,6 +11,7 @@ from mmengine.config.utils import ConfigParsingError
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..compat.config_paths import CONFIG_PREFIX, config_path
 from .config_checks import check_head_inputs, check_options
 
 # The value that visualizers inherit from the runtimes of this package and of OpenMMLab.
@@ -30,7 +31,7 @@ def load_config(
     Modules beside the config file can be imported, as those beside a script can.
 
     Args:
-        path: The config file.
+        path: The config file, or a name such as 'vit_dense::vit_upernet_ade20k.py'.
         work_dir: Folder for logs and checkpoints. Default: the config's own `work_dir`, else
             `work_dirs/` and the config's name.
         cfg_options: Dotted keys and the values to set.
@@ -40,6 +41,8 @@ def load_config(
         ValueError: The file or one that it inherits does not exist (the message lists similar
             names), or an option sets what no config has.
     """
+    if path.startswith(CONFIG_PREFIX):
+        path = str(config_path(path.removeprefix(CONFIG_PREFIX)))
     if not Path(path).is_file():
         raise ValueError(f'Config not found: {path}.{_nearest(path)}')
     folder = str(Path(path).resolve().parent)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-__all__ = ['config_path', 'install']
+__all__ = ['CONFIG_PREFIX', 'config_path', 'install']
 
-_PREFIX = 'vit_dense::'
+CONFIG_PREFIX = 'vit_dense::'
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = ('site-packages', 'dist-packages')
 _mmengine_get_cfg_path = Config._get_cfg_path
@@ -51,6 +51,6 @@ def _is_checkout() -> bool:
 
 def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
     """Return the path of a base and the registry scope of its values."""
-    if cfg_path.startswith(_PREFIX):
-        return str(config_path(cfg_path.removeprefix(_PREFIX))), None
+    if cfg_path.startswith(CONFIG_PREFIX):
+        return str(config_path(cfg_path.removeprefix(CONFIG_PREFIX))), None
     return _mmengine_get_cfg_path(cfg_path, filename)

@@ -11,6 +11,13 @@ Colours = Sequence[Sequence[int]]
 
 _GAP = 4
 _WHITE = 255
+_HUES = 6
+
+
+def complete_palette(palette: Colours | None, count: int) -> list[list[int]]:
+    """Return `count` RGB colours: those given, and others where there are fewer."""
+    given = [[int(level) for level in rgb] for rgb in (() if palette is None else palette)][:count]
+    return given + [_spread_colour(index) for index in range(len(given), count)]
 
 
 def overlay(
@@ -80,3 +87,11 @@ def legend(classes: Sequence[str], palette: Colours, width: int) -> Picture:
         strip[y + 4 : y + 18, x : x + 14] = colour
         cv2.putText(strip, name, (x + 20, y + 16), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
     return strip
+
+
+def _spread_colour(index: int) -> list[int]:
+    """Return a colour for class `index`, with a hue far from those of `index - 1` and `+ 1`."""
+    step, turn = index % _HUES, index // _HUES
+    hue = (step * 180 // _HUES + turn * 11) % 180
+    pixel = np.array([[[hue, 255 - 60 * (turn % 3), 230 - 40 * (turn % 4)]]], np.uint8)
+    return [int(level) for level in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0]]

@@ -6,7 +6,7 @@ names first.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -18,9 +18,57 @@ from torch import nn
 from ..weights import ForeignModel, LoadReport, recognise_foreign
 from ..weights.match import compare, require, shorten
 from ..weights.names import strip_parallel
-from .wrappers import unwrap
+from .wrappers import iter_datasets, unwrap
 
 _BACKBONE = 'backbone.'
+
+
+def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool = True) -> None:
+    """Compare a checkpoint with the model that is to use it, and rename its tensors, in place.
+
+    Args:
+        checkpoint: What was read from the file; afterwards, `checkpoint['state_dict']` has the
+            names of `model`, also if another project wrote the file.
+        model: Without wrappers.
+        strict: Whether every tensor must be there.
+
+    Raises:
+        CheckpointMismatchError: The checkpoint is of another model.
+    """
+    foreign = recognise_foreign(checkpoint.get('state_dict', checkpoint))
+    if foreign is not None:
+        _take_foreign(checkpoint, foreign, model, heads=True, strict=strict)
+        return
+    given = _strip(checkpoint)
+    if strict:
+        report = LoadReport('The checkpoint')
+        compare(given, model.state_dict(), report)
+        require(
+            report,
+            'this model',
+            leftovers=True,
+            advice='Give the checkpoint that this config trained, or the config that trained '
+            'this checkpoint',
+        )
+
+
+def check_class_names(checkpoint: Mapping[str, Any], expected: Sequence[str] | None) -> None:
+    """Compare the class names in a checkpoint with those of the data, where both are known.
+
+    Raises:
+        ValueError: The names or their order differ: predictions would be counted as other classes.
+    """
+    meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
+    given = meta.get('classes')
+    if given is None or expected is None or list(given) == list(expected):
+        return
+    order = ' in another order' if sorted(given) == sorted(expected) else ''
+    raise ValueError(
+        f'The checkpoint was trained with other classes than those of the config{order}.\n'
+        f'checkpoint ({len(given)}): {", ".join(given)}\n'
+        f'config ({len(expected)}): {", ".join(expected)}\n'
+        "Set metainfo.classes of the config's data sets as in the checkpoint."
+    )
 
 
 @HOOKS.register_module()
@@ -49,48 +97,19 @@ class CheckpointCheckHook(Hook):
         starts_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         state = checkpoint.get('state_dict', checkpoint)
         foreign = recognise_foreign(state)
-        if foreign is not None:
-            if runner._resume:
-                raise ValueError(
-                    f'{foreign} holds weights alone, so no training can be resumed from it: leave '
-                    f'--resume (resume=True) out and set load_from to the file'
-                )
-            self._take_foreign(checkpoint, foreign, model, heads=not starts_training)
-            return
-        given, prefix = strip_parallel(state)
-        if prefix:  # of which mmengine cuts off the first 'module.' only
-            checkpoint['state_dict'] = given
-        if starts_training:
-            self._check_backbone(model, given)
-        elif self.strict:
-            report = LoadReport('The checkpoint')
-            compare(given, model.state_dict(), report)
-            require(
-                report,
-                'this model',
-                leftovers=True,
-                advice='Give the checkpoint that this config trained, or the config that trained '
-                'this checkpoint',
+        if foreign is not None and runner._resume:
+            raise ValueError(
+                f'{foreign} holds weights alone, so no training can be resumed from it: leave '
+                f'--resume (resume=True) out and set load_from to the file'
             )
-
-    def _take_foreign(
-        self, checkpoint: dict[str, Any], foreign: ForeignModel, model: nn.Module, *, heads: bool
-    ) -> None:
-        """Put a foreign model under our names, in place; without `heads` they may differ."""
-        expected = model.state_dict()
-        state, report = foreign.plan(expected, 'checkpoint')
-        print_log(str(report), logger='current')
-        if not heads:
-            backbone = {n: t for n, t in expected.items() if n.startswith(_BACKBONE)}
-            _, report = foreign.plan(backbone, 'checkpoint')
-        if self.strict:
-            require(report, 'the model', advice=foreign.advice(report))
-        if differing := foreign.differences(model):
-            text = f'{foreign} computes something else with this config: {"; ".join(differing)}'
-            print_log(text, logger='current', level=logging.WARNING)
-        meta = checkpoint.get('meta', {})
-        checkpoint.clear()
-        checkpoint.update(meta=meta, state_dict=state)
+        if not starts_training:
+            fit_checkpoint(checkpoint, model, strict=self.strict)
+            if self.strict:
+                check_class_names(checkpoint, _dataset_classes(runner))
+        elif foreign is not None:
+            _take_foreign(checkpoint, foreign, model, heads=False, strict=self.strict)
+        else:
+            self._check_backbone(model, _strip(checkpoint))
 
     def _check_backbone(self, model: nn.Module, given: Mapping[str, Any]) -> None:
         backbone = getattr(model, 'backbone', None)
@@ -123,3 +142,44 @@ class CheckpointCheckHook(Hook):
                 logger='current',
                 level=logging.WARNING,
             )
+
+
+def _strip(checkpoint: dict[str, Any]) -> Mapping[str, Any]:
+    """Remove the prefixes of parallel training, of which mmengine cuts off the first one only."""
+    given, prefix = strip_parallel(checkpoint.get('state_dict', checkpoint))
+    if prefix:
+        checkpoint['state_dict'] = given
+    return given
+
+
+def _take_foreign(
+    checkpoint: dict[str, Any],
+    foreign: ForeignModel,
+    model: nn.Module,
+    *,
+    heads: bool,
+    strict: bool,
+) -> None:
+    """Put a foreign model under our names, in place; without `heads` they may differ."""
+    expected = model.state_dict()
+    state, report = foreign.plan(expected, 'checkpoint')
+    print_log(str(report), logger='current')
+    if not heads:
+        backbone = {n: t for n, t in expected.items() if n.startswith(_BACKBONE)}
+        _, report = foreign.plan(backbone, 'checkpoint')
+    if strict:
+        require(report, 'the model', advice=foreign.advice(report))
+    if differing := foreign.differences(model):
+        text = f'{foreign} computes something else with this config: {"; ".join(differing)}'
+        print_log(text, logger='current', level=logging.WARNING)
+    meta = checkpoint.get('meta', {})
+    checkpoint.clear()
+    checkpoint.update(meta=meta, state_dict=state)
+
+
+def _dataset_classes(runner: Runner) -> Sequence[str] | None:
+    """Return the class names of the data of the runner's loop, or None if it has none."""
+    loops = (runner._test_loop, runner._val_loop, runner._train_loop)
+    loop = next((one for one in loops if isinstance(one, BaseLoop)), None)
+    dataset = next(iter_datasets(loop.dataloader.dataset)) if loop is not None else None
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')

@@ -1,0 +1,125 @@
+"""From what users name - files, folders, patterns, arrays - to single images."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .images import IMAGE_SUFFIXES
+
+Source = Any  # str | Path | array | PIL image | an iterable of these
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One image: a file, or an array.
+
+    Args:
+        name: What to call it: the path below the folder or pattern that named it, or a number.
+        path: The file, or None.
+        array: `(H, W)` or `(H, W, C)`, or None.
+        channel_order: 'bgr' or 'rgb' where `array` has a known one; None leaves it to the user.
+    """
+
+    name: str
+    path: str | None = None
+    array: NDArray[Any] | None = None
+    channel_order: str | None = None
+
+
+@dataclass(frozen=True)
+class InputError:
+    """Why an image has no result: one line that names it."""
+
+    name: str
+    message: str
+
+
+def is_single(source: Source) -> bool:
+    """Return whether `source` is one image: an array, a PIL image or a path of one file."""
+    if isinstance(source, str | os.PathLike):
+        path = str(source)
+        return not os.path.isdir(path) and not _is_pattern(path)
+    return isinstance(source, np.ndarray) or _is_pillow(source)
+
+
+def expand(source: Source) -> Iterator[Item]:
+    """Yield the images of a source, files in the order of their names.
+
+    Args:
+        source: A path, a folder (with its sub-folders), a pattern such as 'data/*.jpg', an array,
+            a PIL image, or an iterable of these.
+
+    Raises:
+        ValueError: A folder or pattern has no image, or a value is of another type.
+    """
+    yield from _expand(source, 0)
+
+
+def _expand(source: Source, number: int) -> Iterator[Item]:
+    if isinstance(source, str | os.PathLike):
+        yield from _files(os.fspath(source))
+    elif isinstance(source, np.ndarray):
+        yield Item(str(number), array=source)
+    elif _is_pillow(source):
+        yield Item(str(number), array=_pixels(source), channel_order='rgb')
+    elif isinstance(source, Iterable):
+        for index, one in enumerate(source):
+            yield from _expand(one, index)
+    else:
+        raise ValueError(
+            'Images are paths, folders, patterns, arrays, PIL images or lists of these; got '
+            f'{type(source).__name__}.'
+        )
+
+
+def _files(path: str) -> Iterator[Item]:
+    if os.path.isdir(path):
+        found = [one for one in _below(path) if Path(one).suffix.lower() in IMAGE_SUFFIXES]
+        if not found:
+            raise ValueError(
+                f'{path}: no image in this folder or below. Images end in '
+                f'{", ".join(sorted(IMAGE_SUFFIXES))}.'
+            )
+        for one in found:
+            yield Item(os.path.relpath(one, path), path=one)
+    elif _is_pattern(path):
+        matches = sorted(one for one in glob.glob(path, recursive=True) if os.path.isfile(one))
+        if not matches:
+            raise ValueError(f'{path}: no file matches this pattern.')
+        # Names begin after the folders without wildcards, so that sub-folders are kept.
+        fixed = path[: min(path.find(mark) for mark in '*?[' if mark in path)]
+        base = os.path.dirname(fixed) or os.curdir
+        for one in matches:
+            yield Item(os.path.relpath(one, base), path=one)
+    else:
+        yield Item(os.path.basename(path), path=path)
+
+
+def _below(folder: str) -> Iterator[str]:
+    for base, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not one.startswith('.'))
+        for name in sorted(files):
+            if not name.startswith('.'):
+                yield os.path.join(base, name)
+
+
+def _is_pattern(path: str) -> bool:
+    return glob.has_magic(path) and not os.path.exists(path)
+
+
+def _is_pillow(source: Source) -> bool:
+    """Tell without importing Pillow, which need not be installed."""
+    return any(kind.__module__ == 'PIL.Image' for kind in type(source).__mro__)
+
+
+def _pixels(image: Any) -> NDArray[np.uint8]:
+    """Return the RGB pixels of a PIL image, turned as its EXIF orientation says, as files are."""
+    from PIL import ImageOps
+
+    return np.array(ImageOps.exif_transpose(image).convert('RGB'), np.uint8)
