@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..engine.checkpoint_check import check_class_names, fit_checkpoint
 from ..engine.model_input import input_picture
 from ..engine.normalization_check import reverses_channels
 from ..engine.wrappers import unwrap
-from ..runtime.images import IMAGE_SUFFIXES, as_image, read_checked
+from ..runtime.images import IMAGE_SUFFIXES, as_image, read_checked, read_image
 from ..runtime.inputs import Item
 from ..runtime.predictor import PredictOptions, Predictor, Prepared, Task
 from ..runtime.results import Result
@@ -72,7 +73,9 @@ def load_model(
         config = _config(config_or_checkpoint)
         if checkpoint is not None:
             content = _read(str(checkpoint))
-    with _scope(config):
+    with _scope(config), warnings.catch_warnings():
+        # On losses and older names, which do not matter here.
+        warnings.filterwarnings('ignore', module=r'mm(seg|det)\.')
         module = build_module(config, content)
         meta = _dataset_meta(config)
         if content is not None:
@@ -153,9 +156,11 @@ class TorchPredictor(Predictor):
             image = item.path if self._is_plain(str(item.path)) else None
         try:
             data = self._pipeline(options.tta, item.array is not None)(sample)
-        except (AttributeError, TypeError, KeyError, RuntimeError) as error:
-            # What loaders and OpenCV raise if an image cannot be decoded.
-            raise ValueError(f'{item.path or item.name}: it cannot be loaded: {error}') from error
+        except Exception as error:  # loaders of any library raise what they like
+            if image == item.path:
+                read_image(str(image))  # raises with a better message
+            reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+            raise ValueError(f'{item.path or item.name}: cannot be loaded ({reason})') from error
         inputs = data['inputs']
         views = inputs if isinstance(inputs, list) else [inputs]
         return Prepared(tuple(edge for one in views for edge in one.shape), data, item, image)

@@ -1,0 +1,101 @@
+"""Predict images, folders, patterns and videos, and write masks, pictures and JSON.
+
+MODEL is a checkpoint, a config and a checkpoint, or a file that `vit-dense export` wrote.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+
+import cv2
+
+from ..runtime.job import Summary, predict_files
+from ..runtime.output import KINDS, Output
+from ..runtime.predictor import PredictOptions
+from .models import add_model_options, open_model, run_command, split_model
+
+_SOME_FAILED = 1
+_INTERRUPTED = 130
+# What is written if --save does not say.
+_DEFAULT = {'segmentation': ('masks', 'overlays'), 'detection': ('overlays', 'json')}
+
+
+def build_parser() -> ArgumentParser:
+    """Return the options."""
+    parser = ArgumentParser(
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        usage='%(prog)s CONFIG_OR_CHECKPOINT [CHECKPOINT] INPUT... --out DIR [options]',
+    )
+    parser.add_argument('names', nargs='+', metavar='MODEL INPUT', help='model, then inputs')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder of the results')
+    parser.add_argument(
+        '--save',
+        help=f'any of {",".join(KINDS)} (default: masks,overlays; of a detector overlays,json)',
+    )
+    parser.add_argument('--batch-size', type=int, default=8, help='images that run together')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation of the config')
+    parser.add_argument('--dtype', help='bfloat16 or float16 for mixed precision')
+    parser.add_argument(
+        '--score-threshold',
+        type=float,
+        help='minimum score of objects (default: 0.3 in pictures and masks, none in JSON)',
+    )
+    parser.add_argument(
+        '--classes', nargs='+', metavar='NAME', help='only these objects, or colours of overlays'
+    )
+    parser.add_argument(
+        '--skip-existing', action='store_true', help='go on with a run that was stopped'
+    )
+    add_model_options(parser)
+    return parser
+
+
+def predict(args: Namespace) -> int:
+    """Predict, print the summary, and return the exit code: 1 if an input has no result."""
+    model, inputs = split_model(args.names)
+    if not inputs:
+        raise ValueError('INPUT is missing: name images, folders, patterns or videos.')
+    predictor = open_model(model, args.device)
+    kinds = tuple(args.save.split(',')) if args.save else _DEFAULT[predictor.task]
+    classes = tuple(args.classes) if args.classes else None
+    output = Output(Path(args.out), kinds, args.score_threshold, classes)
+    options = PredictOptions(args.batch_size, args.tta, args.dtype)
+    summary = predict_files(predictor, inputs, output, options, skip_existing=args.skip_existing)
+    _print_summary(summary, output)
+    return _SOME_FAILED if summary.errors else 0
+
+
+def main() -> int:
+    """Run the command with the options in `sys.argv`, and return its exit code."""
+    args = build_parser().parse_intermixed_args()
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # what cannot be read is listed at the end
+    code = 0
+
+    def job() -> None:
+        nonlocal code
+        code = predict(args)
+
+    try:
+        return run_command(job, args) or code
+    except KeyboardInterrupt:
+        print(
+            'Stopped. What is written so far is complete; --skip-existing goes on.', file=sys.stderr
+        )
+        return _INTERRUPTED
+
+
+def _print_summary(summary: Summary, output: Output) -> None:
+    rate = summary.predicted / summary.seconds if summary.seconds else 0.0
+    places = ', '.join(str(output.folder / kind) for kind in output.kinds)
+    skipped = f', {summary.skipped} skipped' if summary.skipped else ''
+    print(
+        f'{summary.predicted} predicted in {summary.seconds:.1f} s ({rate:.1f} per second)'
+        f'{skipped}: {places}'
+    )
+    if summary.errors:
+        print(f'{len(summary.errors)} without a result:', file=sys.stderr)
+        for error in summary.errors:
+            print(f'  {error.message}', file=sys.stderr)

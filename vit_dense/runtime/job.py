@@ -1,0 +1,165 @@
+"""Predict many files and write the results; one that fails does not stop the others."""
+
+import errno
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .inputs import InputError, Item, Source, expand
+from .output import Output, output_names
+from .predictor import PredictOptions, Predictor
+from .progress import Progress
+from .results import class_indices
+from .video import VIDEO_SUFFIXES, VideoReader, VideoWriter
+from .writing import write_bytes
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Args:
+        predicted: Images and frames that were predicted.
+        skipped: Inputs whose files were there already.
+        seconds: Time for those that were predicted.
+        errors: One for each input without a result.
+    """
+
+    predicted: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    errors: list[InputError] = field(default_factory=list)
+
+
+def predict_files(
+    predictor: Predictor,
+    inputs: Sequence[Source],
+    output: Output,
+    options: PredictOptions | None = None,
+    *,
+    skip_existing: bool = False,
+) -> Summary:
+    """Predict images, folders, patterns and videos, and write the results.
+
+    Args:
+        predictor: The model.
+        inputs: Paths, folders or patterns.
+        output: Where to write, and what.
+        options: How to predict.
+        skip_existing: Leave out images whose files are there, as of a run that was stopped.
+
+    Raises:
+        ValueError: A folder has no image, an option does not fit the model, two inputs have one
+            name, or the disk is full.
+    """
+    options = options or PredictOptions()
+    _check(predictor, output)
+    names = output_names(list(_without_results(expand(inputs), output)))
+    videos = {n: i for n, i in names.items() if _is_video(i)}
+    images = {n: i for n, i in names.items() if n not in videos}
+    summary = Summary()
+    if skip_existing:
+        summary.skipped = sum(output.is_complete(name) for name in images)
+    wanted = {n: i for n, i in images.items() if not skip_existing or not output.is_complete(n)}
+    start = time.monotonic()
+    _predict_images(predictor, wanted, output, options, summary)
+    for name, item in videos.items():
+        if skip_existing and _is_complete_video(name, output):
+            summary.skipped += 1
+            continue
+        try:
+            summary.predicted += _predict_video(predictor, name, item, output, options)
+        except (ValueError, OSError) as error:
+            _note(error, item, output, summary)
+    summary.seconds = time.monotonic() - start
+    if 'json' in output.kinds and predictor.task == 'detection':
+        output.merge(images)
+    return summary
+
+
+def _check(predictor: Predictor, output: Output) -> None:
+    if output.classes is not None:
+        class_indices(output.classes, predictor.classes)
+    output.folder.mkdir(parents=True, exist_ok=True)
+
+
+def _without_results(items: Iterator[Item], output: Output) -> Iterator[Item]:
+    """Leave out what an earlier run wrote, where the folder of results is among the inputs."""
+    own = [(output.folder / kind).resolve() for kind in ('masks', 'overlays', 'json')]
+    for item in items:
+        parents = Path(str(item.path)).resolve().parents
+        if not any(folder in parents for folder in own):
+            yield item
+
+
+def _is_video(item: Item) -> bool:
+    return Path(str(item.path)).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _predict_images(
+    predictor: Predictor,
+    names: dict[str, Item],
+    output: Output,
+    options: PredictOptions,
+    summary: Summary,
+) -> None:
+    progress = Progress(len(names), 'images')
+    results = predictor.iter_predictions(names.values(), options)
+    for name, (item, result) in zip(names, results, strict=True):
+        if isinstance(result, InputError):
+            summary.errors.append(result)
+        else:
+            try:
+                output.write(name, item.name, result)
+                summary.predicted += 1
+            except (ValueError, OSError) as error:
+                _note(error, item, output, summary)
+        progress.advance()
+    progress.close()
+
+
+def _note(error: Exception, item: Item, output: Output, summary: Summary) -> None:
+    """Record an error of one input; raise if all others would fail as well."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        raise ValueError(
+            f'{output.folder}: {error.strerror}. What is written so far is complete: make room '
+            'and run again with --skip-existing.'
+        ) from error
+    text, path = str(error), str(item.path)
+    message = text if text.startswith(path) else f'{path}: {text}'
+    summary.errors.append(InputError(item.name, message))
+
+
+def _is_complete_video(name: str, output: Output) -> bool:
+    ends = {'overlays': '.mp4', 'json': '.json'}
+    files = [output.folder / k / f'{name}{end}' for k, end in ends.items() if k in output.kinds]
+    return bool(files) and all(path.is_file() for path in files)
+
+
+def _predict_video(
+    predictor: Predictor, name: str, item: Item, output: Output, options: PredictOptions
+) -> int:
+    """Write a video of overlays, masks of all frames in a folder, and one JSON file."""
+    reader = VideoReader(str(item.path))
+    frames = (Item(f'{n:06d}', array=frame, channel_order='bgr') for n, frame in enumerate(reader))
+    progress = Progress(reader.expected, f'frames of {item.name}')
+    described = []
+    with VideoWriter(output.folder / 'overlays' / f'{name}.mp4', reader.rate) as writer:
+        for frame, result in predictor.iter_predictions(frames, options):
+            if isinstance(result, InputError):
+                raise ValueError(f'{item.path}: frame {result.message}')
+            if 'overlays' in output.kinds:
+                writer.write(output.draw(result))
+            if 'masks' in output.kinds:
+                output.write_mask(f'{name}/{frame.name}', result)
+            if 'json' in output.kinds:
+                described.append({'frame': int(frame.name), **output.describe(result)})
+            progress.advance()
+        if 'json' in output.kinds:
+            content = {'file_name': item.name, 'rate': reader.rate, 'frames': described}
+            path = output.folder / 'json' / f'{name}.json'
+            write_bytes(path, json.dumps(content).encode())
+    progress.close()
+    return progress.done
