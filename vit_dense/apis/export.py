@@ -41,6 +41,7 @@ Size = tuple[int, int]
 _AXES = {2: 'height', 3: 'width'}
 _OTHER_SIZES = (32, 96)  # pixels added to compare a file of dynamic size
 _DEFAULT_EDGE = 512
+_WIDEST = 2
 
 
 @dataclass(frozen=True)
@@ -150,21 +151,23 @@ def _write(
 
 
 def _default_size(module: Any, steps: Preprocessing, images: Sequence[NDArray[Any]]) -> Size:
-    """Return the size that holds all images, or that the config trains or tests with."""
+    """Return the size that holds all images, or one of those that the config tests with."""
     if images:
         shapes = [prepare_image(image, steps)[0].shape[1:] for image in images]
         return max(h for h, _ in shapes), max(w for _, w in shapes)
-    for size in (steps.pad_size, getattr(module.data_preprocessor, 'size', None)):
-        if size is not None and not module.__class__.__module__.startswith('mmdet'):
-            return int(size[0]), int(size[1])
-    for resize in reversed(steps.resizes):
-        if resize.scale is not None:
-            height, width = min(resize.scale), max(resize.scale)
-            if not resize.keep_ratio:
-                height, width = resize.scale[1], resize.scale[0]
-            divisor = steps.pad_divisor
-            return -(-height // divisor) * divisor, -(-width // divisor) * divisor
-    return _DEFAULT_EDGE, _DEFAULT_EDGE
+    if steps.pad_size is not None:
+        return steps.pad_size
+    resize = next((one for one in reversed(steps.resizes) if one.scale is not None), None)
+    trained = getattr(module.data_preprocessor, 'size', None)
+    if resize is None or resize.scale is None:
+        return trained or (_DEFAULT_EDGE, _DEFAULT_EDGE)
+    height, width = resize.scale[1], resize.scale[0]
+    if resize.keep_ratio:
+        height, width = min(resize.scale), max(resize.scale)
+        if width > _WIDEST * height:  # 'any width': mmseg's usual (2048, 512)
+            height, width = trained or (height, height)
+    divisor = steps.pad_divisor
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 def _drawn(

@@ -15,6 +15,7 @@ COMMANDS = {
     'train': ('train', 'train a model from a config'),
     'test': ('test', 'evaluate a checkpoint'),
     'predict': ('predict', 'predict images, folders and videos with a trained model'),
+    'export': ('export', 'write a model as ONNX or OpenVINO file, compared with the model'),
     'convert': ('convert', 'convert a weight file to the names of this package'),
     'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
     'run': ('run', 'run a script of another project without compiled mmcv ops'),

@@ -209,8 +209,7 @@ def _nms(boxes: Tensor, scores: Tensor, group: Tensor, iou: float, count: int) -
 
 def _take(values: Tensor, rows: Tensor) -> Tensor:
     """Return rows of `values`; zeros for the row -1."""
-    padded = torch.cat((values, values.new_zeros(1, *values.shape[1:])))
-    return padded[rows.where(rows >= 0, len(values))]
+    return torch.cat((values.new_zeros(1, *values.shape[1:]), values))[rows + 1]
 
 
 def _extract(extractor: Any, maps: Any, boxes: Tensor) -> Tensor:
