@@ -15,6 +15,7 @@ from vit_dense.apis import export as export_module
 from vit_dense.apis.export import ExportOptions, export_model
 from vit_dense.export import ExportError
 from vit_dense.export.pictures import drawn_pictures
+from vit_dense.export.write import _to_openvino as to_openvino
 from vit_dense.runtime import load_exported
 
 pytest.importorskip('onnxscript', reason='the extra [export] is not installed')
@@ -80,8 +81,16 @@ def test_another_size_is_refused_in_one_line(exported: Path) -> None:
         load_exported(exported).predict(drawn_pictures((64, 64))[0])
 
 
-def test_openvino(linear: TorchPredictor, tmp_path: Path) -> None:
+def test_openvino(
+    linear: TorchPredictor, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph of the ONNX file, converted: tracing it again would take as long."""
     pytest.importorskip('openvino')
+
+    def write(exportable: Any, description: Any, target: Path, *_: Any) -> None:
+        to_openvino(exported, target, description)
+
+    monkeypatch.setattr(export_module, '_write', write)
     path = tmp_path / 'linear.xml'
     export_model(linear, path, ExportOptions('openvino'))
     assert sorted(one.name for one in tmp_path.iterdir()) == ['linear.bin', 'linear.xml']

@@ -25,7 +25,12 @@ def wrap(model: nn.Module, size: tuple[int, int] | None) -> Exportable:
     kind = type(model).__name__
     if kind == 'EncoderDecoder':
         return _segmentor(model)
-    if kind in DETECTORS and size is not None:
+    if kind in DETECTORS:
+        if size is None:
+            raise ExportError(
+                f'{kind} cannot be exported for any size: its anchors are part of the graph. Leave '
+                'out --dynamic-size, and give --size HEIGHT WIDTH.'
+            )
         return wrap_detector(model, size)
     raise ExportError(
         f'{kind} cannot be exported: its predictions are not a fixed graph. Export works for '
@@ -47,7 +52,7 @@ def _segmentor(model: Any) -> Exportable:
     settings: dict[str, Any] = {
         'crop_size': None,
         'stride': None,
-        'threshold': head.threshold,
+        'threshold': getattr(head, 'threshold', None),  # of a single channel
         'scores': 'share' if is_queries else 'softmax',
     }
     crop = None
