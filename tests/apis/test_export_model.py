@@ -15,7 +15,7 @@ from vit_dense.apis import export as export_module
 from vit_dense.apis.export import ExportOptions, export_model
 from vit_dense.export import ExportError
 from vit_dense.export.pictures import drawn_pictures
-from vit_dense.export.write import _to_openvino as to_openvino
+from vit_dense.export.write import onnx_to_openvino
 from vit_dense.runtime import load_exported
 
 pytest.importorskip('onnxscript', reason='the extra [export] is not installed')
@@ -88,7 +88,7 @@ def test_openvino(
     pytest.importorskip('openvino')
 
     def write(exportable: Any, description: Any, target: Path, *_: Any) -> None:
-        to_openvino(exported, target, description)
+        onnx_to_openvino(exported, target, description)
 
     monkeypatch.setattr(export_module, '_write', write)
     path = tmp_path / 'linear.xml'

@@ -64,7 +64,7 @@ def write_file(
     target = path.with_suffix('.onnx')
     ir.save(model, target)
     try:
-        _to_openvino(target, path, description)
+        onnx_to_openvino(target, path, description)
     finally:
         target.unlink()
 
@@ -103,7 +103,7 @@ def _check_operators(model: Any, sampling: str) -> None:
         )
 
 
-def _to_openvino(source: Path, target: Path, description: FileDescription) -> None:
+def onnx_to_openvino(source: Path, target: Path, description: FileDescription) -> None:
     openvino = _import('openvino')
     model = openvino.convert_model(source)
     model.set_rt_info(description.to_json(), [METADATA_KEY])
