@@ -61,6 +61,11 @@ demo demo-det: setup
 	@echo
 	@echo "Validation: $$(tail -n 1 $(DEMO_WORK)/test.txt)"
 	@echo "Pictures ($(SHOWN)): $(DEMO_WORK)/pictures/test.png"
+	@echo
+	@echo "Use the model, on these images or your own:"
+	@echo "  $(ENVIRONMENT)/bin/vit-dense predict $$(cat $(DEMO_WORK)/last_checkpoint) \\"
+	@echo "    $(DEMO_DATA)/images/validation --out $(DEMO_WORK)/predictions"
+	@echo "  $(ENVIRONMENT)/bin/vit-dense serve $$(cat $(DEMO_WORK)/last_checkpoint)"
 
 baseline: setup
 	$(PYTHON) -m benchmarks.colour_baseline --data $(DEMO_DATA)

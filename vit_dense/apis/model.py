@@ -23,10 +23,12 @@ from ..runtime.images import IMAGE_SUFFIXES, as_image, read_checked, read_image
 from ..runtime.inputs import Item
 from ..runtime.predictor import PredictOptions, Predictor, Prepared, Task
 from ..runtime.results import Result
+from ..runtime.tile_model import TileModel
 from ..weights import read_checkpoint
 from .checkpoint_config import config_of_checkpoint
 from .config import innermost_datasets, load_config, require_file
 from .convert_results import to_detections, to_segmentation
+from .large_images import tile_model_of
 from .test_pipeline import for_array, loads_plain_colour, without_annotations
 
 _CHECKPOINTS = ('.pth', '.pt')
@@ -147,7 +149,7 @@ class TorchPredictor(Predictor):
         image: Any = None
         if item.array is not None:
             order = item.channel_order or options.channel_order
-            channels = self._in_channels()
+            channels = self.in_channels
             sample['img'] = as_image(item.array, channels=channels, channel_order=order)
             image = sample['img'][..., ::-1] if channels == 3 else None
         else:
@@ -175,6 +177,10 @@ class TorchPredictor(Predictor):
             self._result(sample, one, options) for sample, one in zip(samples, batch, strict=True)
         ]
 
+    def tile_model(self) -> TileModel:
+        """Return this model without the resizing of its test pipeline, for large images."""
+        return tile_model_of(self)
+
     def _result(self, sample: Any, prepared: Prepared, options: PredictOptions) -> Result:
         image = prepared.image
         if image is None:
@@ -197,7 +203,9 @@ class TorchPredictor(Predictor):
         kind = _DTYPES[dtype]
         return torch.autocast(self.device.type, dtype=kind, enabled=kind != torch.float32)
 
-    def _in_channels(self) -> int:
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that the model takes."""
         backbone = unwrap(self.module).backbone
         return int(getattr(getattr(backbone, 'vit', backbone), 'in_chans', 3))
 

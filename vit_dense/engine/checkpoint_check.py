@@ -179,7 +179,7 @@ def _take_foreign(
 
 def _dataset_classes(runner: Runner) -> Sequence[str] | None:
     """Return the class names of the data of the runner's loop, or None if it has none."""
-    loops = (runner._test_loop, runner._val_loop, runner._train_loop)
+    loops = (getattr(runner, f'_{split}_loop', None) for split in ('test', 'val', 'train'))
     loop = next((one for one in loops if isinstance(one, BaseLoop)), None)
     dataset = next(iter_datasets(loop.dataloader.dataset)) if loop is not None else None
     return (getattr(dataset, 'metainfo', None) or {}).get('classes')

@@ -31,8 +31,7 @@ def read_image(path: str | Path) -> Picture:
         raise ValueError(f'{path}: OpenCV cannot read it: {error.err}') from error
     if image is None:
         raise ValueError(
-            f'{path}: OpenCV cannot read it: the file is damaged or of an unknown format. Images '
-            'have 8 or 16 bits a channel; convert others, such as floating-point TIFF.'
+            f'{path}: OpenCV cannot read it (damaged, of an unknown format or more than 16 bits)'
         )
     return image.astype(np.uint8, copy=False)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..data.pictures import Picture
 from .inputs import InputError, Item, Source, expand, is_single
 from .results import Result
+from .tile_model import TileModel
 
 Task = Literal['segmentation', 'detection']
 # How many batches of images wait for others of their size.
@@ -142,6 +143,14 @@ class Predictor(ABC):
     def run(self, batch: Sequence[Prepared], options: PredictOptions) -> list[Result]:
         """Predict images of equal shape."""
 
+    def tile_model(self) -> TileModel:
+        """Return this model for tiles of large images, for `tiles.predict_tiled`.
+
+        Raises:
+            ValueError: It cannot predict tiles.
+        """
+        raise ValueError(f'{type(self).__name__} cannot predict tiles of large images.')
+
     def _stream(
         self, items: Iterable[Item], options: PredictOptions
     ) -> Iterator[tuple[Item, Result | InputError]]:
@@ -160,17 +169,15 @@ class Predictor(ABC):
                 group.append((number, prepared))
                 if len(group) == options.batch_size:
                     finished.update(self._run(groups.pop(prepared.shape), options))
-            while groups and len(waiting) - len(finished) >= self._limit(options):
+            yield from _in_order(waiting, finished)
+            # The first of those that wait may be of a rare size: run it in a smaller batch.
+            while groups and len(waiting) >= _WAITING_BATCHES * options.batch_size:
                 oldest = min(groups, key=lambda shape: groups[shape][0][0])
                 finished.update(self._run(groups.pop(oldest), options))
-            yield from _in_order(waiting, finished)
+                yield from _in_order(waiting, finished)
         for group in groups.values():
             finished.update(self._run(group, options))
         yield from _in_order(waiting, finished)
-
-    @staticmethod
-    def _limit(options: PredictOptions) -> int:
-        return _WAITING_BATCHES * options.batch_size if options.batch_size > 1 else 1
 
     def _run(
         self, group: Sequence[tuple[int, Prepared]], options: PredictOptions

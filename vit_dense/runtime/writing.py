@@ -1,8 +1,10 @@
 """Write results: whole or not at all, and label maps as PNG files with a palette."""
 
+import contextlib
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ _COLOUR_TYPE = _PNG_SIGNATURE + 8 + 9
 _PALETTE_TYPE = 3
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file whole: into a temporary one beside it, which then takes its name.
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary file beside `path`, which takes its name at the end.
 
     A process that is stopped leaves no half file, and an existing file stays until the new one is
     complete. Folders are created.
@@ -27,15 +30,26 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix='.', suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix='.', suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
+        yield temporary
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all; see `replacing`.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
