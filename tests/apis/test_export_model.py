@@ -26,7 +26,7 @@ WIDTHS = {'feat_channels': 32, 'out_channels': 32, 'num_queries': 8}
 
 @pytest.fixture(scope='module')
 def linear() -> TorchPredictor:
-    """64 x 128 px instead of the 160 px of the position embedding, which is resized with antialias."""
+    """On 64 x 128 px; the position embedding of 160 px is resized with antialiasing."""
     return segmentor()
 
 
@@ -120,7 +120,9 @@ def test_a_file_that_differs_is_not_written(
     kept = bias.clone()
     bias[0] += damage
     try:
-        with pytest.raises(ExportError, match=r'Nothing is written: PlainViT \+ LinearHead differs'):
+        with pytest.raises(
+            ExportError, match=r'Nothing is written: PlainViT \+ LinearHead differs'
+        ):
             export_model(linear, path, ExportOptions(kind))
     finally:
         bias.copy_(kept)
@@ -135,7 +137,7 @@ def test_refusals_come_before_the_export(linear: TorchPredictor, tmp_path: Path)
     with pytest.raises(ExportError, match='step RandomRotate, which exported files cannot repeat'):
         export_model(turned, tmp_path / 'x.onnx')
     area = segmentor(steps=[{'type': 'Resize', 'scale': (64, 64), 'interpolation': 'area'}])
-    with pytest.raises(ExportError, match="interpolation='area'.*'bilinear' only"):
+    with pytest.raises(ExportError, match=r"interpolation='area'.*'bilinear' only"):
         export_model(area, tmp_path / 'x.onnx')
     aligned = segmentor(head={'type': 'LinearHead', 'in_channels': 64, 'align_corners': True})
     with pytest.raises(ExportError, match='LinearHead with align_corners=True cannot be exported'):

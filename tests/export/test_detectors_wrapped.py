@@ -116,7 +116,7 @@ def test_refused_by_name() -> None:
     cascade.model.backbone.update(deform_num_heads=4, conv_inplane=16)
     cascade.model.neck.in_channels = [64] * 4
     model = detector(cascade, STEPS)
-    with pytest.raises(ExportError, match='CascadeRCNN cannot be exported: .*ATSS'):
+    with pytest.raises(ExportError, match=r'CascadeRCNN cannot be exported: .*ATSS'):
         wrap(model.module, SIZE)
     soft = small('RetinaNet')
     soft.module.bbox_head.test_cfg.nms.type = 'soft_nms'

@@ -125,7 +125,7 @@ def test_what_only_the_model_can_do(tmp_path: Path) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match='no test-time augmentation'):
         predictor.predict(image, tta=True)
-    with pytest.raises(ValueError, match="dtype='bfloat16'.*float32"):
+    with pytest.raises(ValueError, match=r"dtype='bfloat16'.*float32"):
         predictor.predict(image, dtype='bfloat16')
     fixed = replace(DESCRIPTION, preprocessing=replace(DESCRIPTION.preprocessing, resizes=()))
     predictor = load_exported(write_graph(tmp_path / 'y.onnx', fixed.to_json()))

@@ -19,7 +19,7 @@ def build_parser() -> ArgumentParser:
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help='pixels that the file takes (default: of the images, of the windows, or of the config)',
+        help='pixels that the file takes (default: of the windows, the images or the config)',
     )
     parser.add_argument(
         '--dynamic-size', action='store_true', help='any size, for models that are exact then'

@@ -39,7 +39,7 @@ def wrap_detector(model: Any, size: tuple[int, int]) -> Exportable:
             'min_bbox_size': config.get('min_bbox_size', -1),
             'max_per_img': config.max_per_img,
         }
-        outputs = ('scores', 'boxes', 'factors') if dense.has_factors else ('scores', 'boxes')
+        outputs = ('scores', 'boxes') + (('factors',) if dense.has_factors else ())
         return Exportable(dense, outputs, settings, name)
     _check_nms(model.rpn_head.test_cfg.nms, kind)
     _check_nms(model.roi_head.test_cfg.nms, kind)
@@ -48,12 +48,9 @@ def wrap_detector(model: Any, size: tuple[int, int]) -> Exportable:
         'kind': 'final',
         'mask_threshold': model.roi_head.test_cfg.get('mask_thr_binary', 0.5),
     }
-    outputs = ('boxes', 'scores', 'labels', 'masks') if regions.has_masks else _FINAL
+    final = ('boxes', 'scores', 'labels') + (('masks',) if regions.has_masks else ())
     extra = {'image_size': torch.tensor([float(edge) for edge in size])}
-    return Exportable(regions, outputs, settings, name, batch=1, extra=extra)
-
-
-_FINAL = ('boxes', 'scores', 'labels')
+    return Exportable(regions, final, settings, name, batch=1, extra=extra)
 
 
 def _check_nms(settings: Any, kind: str) -> None:

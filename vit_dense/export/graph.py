@@ -36,7 +36,7 @@ def trace(
     Raises:
         ExportError: It cannot be traced, or a dimension cannot vary.
     """
-    shapes: dict[str, Any] = {name: None for name in inputs}
+    shapes: dict[str, Any] = dict.fromkeys(inputs)
     if dynamic:
         shapes['image'] = dict.fromkeys(dynamic, Dim.DYNAMIC)
     with torch.no_grad(), export_sampling(sampling):
@@ -60,7 +60,9 @@ def _fold(graph: Any) -> None:
 
 def _reason(error: Exception, dynamic: dict[int, str]) -> str:
     text = str(error)
-    fixed = re.findall(r"static shape of (\d+) for dimension inputs\['image'\]\.shape\[(\d)\]", text)
+    fixed = re.findall(
+        r"static shape of (\d+) for dimension inputs\['image'\]\.shape\[(\d)\]", text
+    )
     if fixed:
         names = ', '.join(f'{dynamic[int(axis)]} {size}' for size, axis in fixed)
         return (

@@ -70,7 +70,8 @@ def compare(model: Predictor, exported: Predictor, images: Iterable[NDArray[np.u
 def _compare_one(expected: Segmentation | Detections, found: Segmentation | Detections) -> Proof:
     if isinstance(expected, Segmentation):
         assert isinstance(found, Segmentation)
-        assert expected.scores is not None and found.scores is not None
+        assert expected.scores is not None
+        assert found.scores is not None
         error = np.abs(expected.scores - found.scores).max()
         differing = expected.labels != found.labels
         return Proof(1, _or_infinite(error), float(differing.mean()), 0.0, differing.size)

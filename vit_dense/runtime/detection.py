@@ -59,7 +59,7 @@ def clip_boxes(boxes: Floats, size: Size) -> Floats:
 def class_nms(
     boxes: Floats, scores: Floats, labels: NDArray[np.int64], iou: float
 ) -> NDArray[np.int64]:
-    """Return the boxes that no better box of their class overlaps by more than `iou`, best first."""
+    """Return the boxes, best first, that no better one of their class overlaps by over `iou`."""
     kept = [np.empty(0, np.int64)]
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

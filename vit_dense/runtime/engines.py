@@ -1,5 +1,6 @@
 """Run a graph with ONNX Runtime or OpenVINO."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -66,7 +67,7 @@ class OpenVinoEngine:
         return {one.any_name: np.array(found[one]) for one in self._compiled.outputs}
 
 
-ENGINES = {'.onnx': OnnxRuntimeEngine, '.xml': OpenVinoEngine}
+ENGINES: dict[str, Callable[[str], Engine]] = {'.onnx': OnnxRuntimeEngine, '.xml': OpenVinoEngine}
 
 
 def open_engine(path: str | Path) -> Engine:
@@ -80,8 +81,7 @@ def open_engine(path: str | Path) -> Engine:
         raise ValueError(f'{path}: an exported file ends in {" or ".join(ENGINES)}.')
     if not given.is_file():
         raise ValueError(f'{path}: there is no such file.')
-    engine: Engine = ENGINES[given.suffix](str(path))
-    return engine
+    return ENGINES[given.suffix](str(path))
 
 
 def _require(module: str, package: str, path: str) -> ModuleType:

@@ -70,7 +70,7 @@ def labels_and_scores(
     """
     kind = np.uint8 if num_classes <= _SMALL else np.uint16
     if len(logits) == 1:
-        found = 1 / (1 + np.exp(-logits))
+        found = (1 / (1 + np.exp(-logits))).astype(np.float32)
         return (found[0] > settings['threshold']).astype(kind), found if scores else None
     labels = logits.argmax(axis=0).astype(kind)
     if not scores:
