@@ -16,6 +16,7 @@ from vit_dense.runtime.file_description import (
     Preprocessing,
     Resize,
 )
+from vit_dense.runtime.tiles import TileOptions, segment_tiled
 
 DESCRIPTION = FileDescription(
     task='segmentation',
@@ -131,6 +132,23 @@ def test_what_only_the_model_can_do(tmp_path: Path) -> None:
     predictor = load_exported(write_graph(tmp_path / 'y.onnx', fixed.to_json()))
     with pytest.raises(ValueError, match='9 x 8 pixels'):
         predictor.predict(np.zeros((9, 8, 3), np.uint8))
+
+
+def test_tiles_of_large_images(tmp_path: Path) -> None:
+    """This graph looks at one pixel, so that tiles change nothing."""
+    predictor = load_exported(write_graph(tmp_path / 'x.onnx', DESCRIPTION.to_json()))
+    model = predictor.tile_model()
+    assert (model.tile, model.align, model.channels, model.threshold) == (8, 1, 3, None)
+    image = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+    found, _ = segment_tiled(predictor, image, TileOptions(overlap=2))
+    red, green = (image[..., i].astype(np.float32) for i in (2, 1))
+    expected = (green - 2) / 5 > (red - 1) / 4
+    assert 0.1 < expected.mean() < 0.9
+    np.testing.assert_array_equal(found.labels, expected)
+    oblong = replace(DESCRIPTION, size=(8, 16))
+    predictor = load_exported(write_graph(tmp_path / 'y.onnx', oblong.to_json()))
+    with pytest.raises(ValueError, match='takes 8 x 16 pixels'):
+        predictor.tile_model()
 
 
 def test_runs_where_torch_is_not_installed(tmp_path: Path) -> None:

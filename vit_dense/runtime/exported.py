@@ -1,6 +1,7 @@
 """Predict with a file of `vit-dense export`, without PyTorch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .predictor import PredictOptions, Predictor, Prepared
 from .preprocessing import Size, pad_image, prepare_image
 from .results import Detections, Result, Segmentation
 from .segmentation import labels_and_scores, resize_planes, slide
+from .tile_model import DEFAULT_TILE, TileModel
 
 Floats = NDArray[np.float32]
 
@@ -64,8 +66,7 @@ class ExportedPredictor(Predictor):
         steps = self.description.preprocessing
         if item.array is not None:
             order = item.channel_order or options.channel_order
-            channels = 3 if steps.mean is None or len(steps.mean) == 1 else len(steps.mean)
-            image: NDArray[Any] = as_image(item.array, channels=channels, channel_order=order)
+            image: NDArray[Any] = as_image(item.array, channels=self._channels, channel_order=order)
         else:
             image = read_image(str(item.path))
         planes, inside = prepare_image(image, steps)
@@ -74,6 +75,11 @@ class ExportedPredictor(Predictor):
         original = image.shape[0], image.shape[1]
         shape = (*planes.shape, *inside, *original)
         return Prepared(shape, (planes, inside, original), item, picture)
+
+    @property
+    def _channels(self) -> int:
+        mean = self.description.preprocessing.mean
+        return 3 if mean is None or len(mean) == 1 else len(mean)
 
     def _fit(self, planes: Floats) -> Floats:
         """Return an image as the graph takes it.
@@ -125,6 +131,24 @@ class ExportedSegmentor(ExportedPredictor):
         return [
             self._result(planes, one, options) for planes, one in zip(logits, batch, strict=True)
         ]
+
+    def tile_model(self) -> TileModel:
+        """Return this file for tiles of large images.
+
+        Raises:
+            ValueError: The file takes images that are not square.
+        """
+        settings = self.description.postprocessing
+        height, width = settings['crop_size'] or self.description.size or (DEFAULT_TILE,) * 2
+        if height != width:
+            raise ValueError(
+                f'Tiles are square, and this file takes {height} x {width} pixels. Export one with '
+                f'--size {height} {height}.'
+            )
+        steps = replace(self.description.preprocessing, resizes=())
+        native = type(self)(self.engine, replace(self.description, preprocessing=steps))
+        # Tiles may start anywhere, so that none at the border is smaller than the graph's input.
+        return TileModel(native, self._channels, height, threshold=settings['threshold'])
 
     def _result(self, logits: Floats, prepared: Prepared, options: PredictOptions) -> Result:
         _, (height, width), original = prepared.data
