@@ -104,16 +104,18 @@ def export_model(
         model=exportable.name,
         product_version=__version__,
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.export-', dir=target.parent) as folder:
-        path = Path(folder, target.name)
-        _write(exportable, description, path, size, channels, options)
-        padded = size if model.task == 'detection' else None
-        with _padding_to(module, padded):
-            proof = compare(model, load_exported(path), pictures)
-        _require(proof, description, bool(given))
-        for one in sorted(Path(folder).iterdir(), reverse=True):  # the .bin after its .xml
-            one.replace(target.parent / one.name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.export-', dir=target.parent) as folder:
+            path = Path(folder, target.name)
+            _write(exportable, description, path, size, channels, options)
+            with _padding_to(module, size if model.task == 'detection' else None):
+                proof = compare(model, load_exported(path), pictures)
+            _require(proof, description, bool(given))
+            for one in sorted(Path(folder).iterdir()):  # the .bin before its .xml
+                one.replace(target.parent / one.name)
+    except OSError as error:  # such as a full disk
+        raise ExportError(f'{out}: it cannot be written: {error.strerror or error}') from error
     return proof, description
 
 

@@ -58,7 +58,7 @@ def export(args: Namespace) -> None:
         f'  compared with the model on {proof.images} images: probabilities differ by at most '
         f'{proof.score_error:.2g}, {proof.label_share:.3%} of the labels differ'
     )
-    if model.task == 'detection':
+    if description.task == 'detection':
         print(f'  boxes differ by at most {proof.box_error:.2g} pixels')
 
 

@@ -41,14 +41,15 @@ def trace(
         shapes['image'] = dict.fromkeys(dynamic, Dim.DYNAMIC)
     with torch.no_grad(), export_sampling(sampling):
         try:
-            program = torch.export.export(
-                module, (), dict(inputs), dynamic_shapes=shapes, strict=False
-            )
+            folded: Any = _trace(module, inputs, shapes).module()
+            _fold(folded)
+            return _trace(folded, inputs, shapes)
         except Exception as error:  # torch raises many kinds, also of libraries below it
             raise ExportError(_reason(error, dynamic)) from error
-        folded: Any = program.module()
-        _fold(folded)
-        return torch.export.export(folded, (), dict(inputs), dynamic_shapes=shapes, strict=False)
+
+
+def _trace(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> ExportedProgram:
+    return torch.export.export(module, (), dict(inputs), dynamic_shapes=shapes, strict=False)
 
 
 def _fold(graph: Any) -> None:
