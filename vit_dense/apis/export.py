@@ -39,7 +39,8 @@ from .model import TorchPredictor
 
 Size = tuple[int, int]
 _AXES = {2: 'height', 3: 'width'}
-_OTHER_SIZES = (32, 96)  # pixels added to compare a file of dynamic size
+_OTHER_SHAPES = (3, 5)  # quarters of the width, to compare a file of any size
+_MIN_SIZES = 2
 _DEFAULT_EDGE = 512
 _WIDEST = 2
 
@@ -92,7 +93,9 @@ def export_model(
     wanted = options.size or _default_size(module, steps, given)
     exportable = wrap(module, None if options.dynamic_size else wanted)
     size = exportable.crop or wanted
-    pictures = given or _drawn(steps, size, channels, options)
+    pictures = given or _drawn(size, channels, options)
+    if options.dynamic_size:
+        _require_sizes(pictures, steps)
     description = FileDescription(
         task=model.task,
         classes=model.classes,
@@ -172,14 +175,21 @@ def _default_size(module: Any, steps: Preprocessing, images: Sequence[NDArray[An
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
-def _drawn(
-    steps: Preprocessing, size: Size, channels: int, options: ExportOptions
-) -> list[NDArray[np.uint8]]:
+def _drawn(size: Size, channels: int, options: ExportOptions) -> list[NDArray[np.uint8]]:
     """Draw images that have a size of the file after pre-processing."""
     sizes = [size]
-    if options.dynamic_size:
-        sizes += [(size[0] + edge, size[1] + 2 * edge) for edge in _OTHER_SIZES]
+    if options.dynamic_size:  # of other shapes, since the test pipeline may fix one edge
+        sizes += [(size[0], size[1] * share // 4) for share in _OTHER_SHAPES]
     return [one for edges in sizes for one in drawn_pictures(edges, channels)]
+
+
+def _require_sizes(pictures: Sequence[NDArray[Any]], steps: Preprocessing) -> None:
+    """Raise `ExportError` if a file of any size would be compared at one size only."""
+    if len({prepare_image(image, steps)[0].shape for image in pictures}) < _MIN_SIZES:
+        raise ExportError(
+            '--dynamic-size: all images have one size after the test pipeline, which proves '
+            'nothing for others. Give --images of several shapes, or leave --dynamic-size out.'
+        )
 
 
 def _require(proof: Proof, description: FileDescription, has_images: bool) -> None:
