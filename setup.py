@@ -62,6 +62,7 @@ DEV = [
     'build',
     'mypy',
     'packaging',
+    'playwright',  # drives Chromium, where the system has it, in the tests of the page
     'pytest',
     'pytest-xdist',  # runs the tests in several processes
     'ruff',

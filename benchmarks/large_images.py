@@ -1,7 +1,7 @@
 """Peak memory of tiled segmentation: 150 classes, images of growing size, a tiny random ViT.
 
     python -m benchmarks.large_images 4000 8000
-    python -m benchmarks.large_images 2000x20000        # height x width
+    python -m benchmarks.large_images 2000x20000  # height x width
 
 Every image is predicted in a process of its own. Memory is the largest resident set while it is
 predicted, less the resident set once the model is loaded.

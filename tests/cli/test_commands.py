@@ -32,16 +32,8 @@ def test_help_lists_every_command(
     assert call(monkeypatch, '--help') == 0
     text = capsys.readouterr().out
     listed = [line.split()[0] for line in text.splitlines() if line.startswith('  ')]
-    assert listed == [
-        'train',
-        'test',
-        'predict',
-        'export',
-        'convert',
-        'merge-lora',
-        'run',
-        'doctor',
-    ]
+    assert listed == list(cli.COMMANDS)
+    assert {'train', 'test', 'predict', 'inspect', 'analyze', 'plot', 'doctor'} <= set(listed)
     assert call(monkeypatch) == 2
     assert capsys.readouterr().err == text
     assert call(monkeypatch, 'run') == 2
@@ -80,6 +72,8 @@ def test_tools_are_the_commands(
         ('test', 'nowhere.py', 'x.pth'),
         ('convert', 'nowhere.pth', 'out.pth'),
         ('merge-lora', 'nowhere.py', 'x.pth', 'out.pth'),
+        ('analyze', 'nowhere.py'),
+        ('plot', 'nowhere.py', '--out', 'x.png'),
         ('run', 'nowhere.py'),
     ],
 )

@@ -88,6 +88,76 @@ def test_versions_outside_the_range(
     assert '2 problems found' in text
 
 
+def test_distributions_that_share_a_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ('opencv-python', 'opencv-python-headless', 'onnxruntime', 'onnxruntime-gpu'):
+        distribution(folder, name, '1.0')
+    alone(monkeypatch, folder)
+    assert doctor.main() == 1
+    text = capsys.readouterr().out
+    opencv = 'pip uninstall -y opencv-python opencv-python-headless && pip install opencv-python'
+    assert f'\n  {opencv}\n' in text
+    assert 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu' in text
+    assert '2 problems found' in text
+
+
+@pytest.mark.parametrize(
+    ('requirement', 'problems'),
+    [('torch==2.6.0', 1), ('torch (==2.6.0)', 1), ('torch==2.11.0', 0), ('torch', 0)],
+)
+def test_torchvision_of_another_torch(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    requirement: str,
+    problems: int,
+) -> None:
+    distribution(folder, 'torch', '2.11.0+cu130')
+    text = (
+        f'Metadata-Version: 2.1\nName: torchvision\nVersion: 0.21.0\nRequires-Dist: {requirement}\n'
+    )
+    distribution(folder, 'torchvision', '0.21.0', text)
+    alone(monkeypatch, folder)
+    assert doctor.main() == problems
+    shown = capsys.readouterr().out
+    command = '\n  pip install --upgrade "torch==2.11.0" torchvision\n'
+    assert (command in shown) == bool(problems)
+    message = 'torchvision 0.21.0 is compiled for torch 2.6.0, not for torch 2.11.0+cu130.'
+    assert (message in shown) == bool(problems)
+
+
+def test_absent_extras_are_no_problem(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distribution(folder, 'onnxruntime-gpu', '1.32')
+    alone(monkeypatch, folder)
+    assert doctor.main() == 0
+    rows = {line[:12].strip(): line[13:] for line in capsys.readouterr().out.splitlines()}
+    assert rows['onnxruntime'] == '1.32 (onnxruntime-gpu)'
+    assert rows['rasterio'] == 'not installed, optional: pip install "vit_dense[geo]"'
+    assert {'openvino', 'sahi', 'gradio'} <= set(rows)
+
+
+@pytest.mark.parametrize(
+    ('flags', 'expected'),
+    [
+        ('flags : avx2 avx512_bf16 amx_tile', 'yes'),
+        ('Features : asimd bf16 i8mm', 'yes'),
+        ('flags : avx2 avx512f', 'no units: bfloat16 is slower than float32'),
+        (None, 'unknown'),
+    ],
+)
+def test_cpu_bf16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, expected: str
+) -> None:
+    file = tmp_path / 'cpuinfo'
+    if flags is not None:
+        file.write_text(f'{flags}\n')
+    monkeypatch.setattr(doctor, '_CPU_INFO', file)
+    assert doctor.cpu_bf16() == expected
+
+
 def run_doctor(folder: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(map(str, (folder, ROOT)))
     return subprocess.run(

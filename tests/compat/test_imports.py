@@ -67,6 +67,7 @@ def test_core_imports_alone_and_the_tasks_name_their_extra() -> None:
     out = _run(
         """
         import vit_dense
+        import vit_dense.inspection.report
         vit_dense.compat.apply()
         messages = []
         for name in ('mmcv', 'vit_dense.segmentation', 'vit_dense.detection'):

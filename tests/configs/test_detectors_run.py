@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 import vit_dense.detection  # noqa: F401 - registers what the configs name
+from vit_dense.inspection import explain
 
 EDGE = 128
 WIDTH = 64
@@ -249,3 +250,20 @@ def test_cut_down_images_become_squares_of_one_size() -> None:
     data = preprocessor(batch(with_masks=True), training=True)
     assert data['inputs'].shape == (2, 3, 1024, 1024)
     assert data['data_samples'][0].gt_instances.masks.masks.shape == (1, 1024, 1024)
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        kind if kind in ('retinanet', 'mask2former') else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
+def test_detections_can_be_explained(kind: str) -> None:
+    """Also those of dense heads, which mmdet detaches from the graph."""
+    model = MODELS.build(small(kind).model).eval()
+    model.init_weights()
+    data = model.data_preprocessor({k: v[:1] for k, v in batch(False).items()}, False)
+    found = explain(model, data, [str(index) for index in range(133)])
+    assert f"detections of '{found.class_index}'" in found.target
+    assert sum(float(x.sum()) for x in found.maps) > 0

@@ -42,7 +42,8 @@ class FunctionPredictor(Predictor):
 
     def prepare(self, item: Item, options: PredictOptions) -> Prepared:
         assert item.array is not None
-        bgr = item.array if item.channel_order == 'bgr' else item.array[..., ::-1]
+        order = item.channel_order or options.channel_order
+        bgr = item.array if order == 'bgr' else item.array[..., ::-1]
         return Prepared(bgr.shape, bgr, item)
 
     def run(self, batch: Sequence[Prepared], options: PredictOptions) -> list[Result]:

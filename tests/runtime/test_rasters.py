@@ -91,6 +91,28 @@ def test_missing_data_and_nan_never_reach_the_model(tmp_path):
     assert (result.labels[10:] < 3).all()
 
 
+@pytest.mark.parametrize('turned', [False, True])
+def test_disagreement_is_counted_where_there_are_data(tmp_path, turned):
+    """Tiles agree on the upper half, and not on the lower, which has no data."""
+
+    def scores(image):
+        image = image.transpose(1, 0, 2) if turned else image
+        labels = np.zeros(image.shape[:2], int)
+        labels[32:] = image[0, 0, 0] // 10
+        labels = labels.T if turned else labels
+        return np.stack([labels == i for i in range(3)])
+
+    bands = np.zeros((3, 64, 112), np.uint8)
+    bands[:, :32, :48], bands[:, :32, 48:] = 10, 20
+    bands = bands.transpose(0, 2, 1) if turned else bands
+    source = write(tmp_path / 'in.tif', bands, photometric='rgb', nodata=0)
+    result, summary = segment_tiled(FunctionPredictor(scores), source, TileOptions(tile=64))
+    assert summary.tiles == 2
+    assert summary.disagreement == 0
+    assert np.unique(result.labels).tolist() == [0, 255]
+    assert summary.areas == {'class 0': 1.0}
+
+
 def test_the_mask_of_an_alpha_band_counts(tmp_path):
     bands = np.concatenate([colours(), np.full((1, 100, 150), 255, np.uint8)])
     bands[3, 5, 7] = 0

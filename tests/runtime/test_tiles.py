@@ -1,8 +1,11 @@
 """Tiles that are blended equal the whole image, and say where they do not."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from function_predictor import FunctionPredictor, pixel_scores
 
 from vit_dense.runtime import tiles
@@ -110,6 +113,30 @@ def test_many_classes_run_in_smaller_batches_and_blend_narrower_zones(monkeypatc
     narrow, _ = segment_tiled(small, image, TileOptions(tile=64, batch_size=4))
     assert max(small.batches) == 2
     np.testing.assert_array_equal(narrow.labels, result.labels)
+
+
+def test_memory_does_not_grow_with_height(tmp_path):
+    """In NumPy's count; a benchmark measures the process."""
+    peaks = []
+    for height in (300, 1200):
+        source = tmp_path / f'{height}.tif'
+        size = {'height': height, 'width': 200, 'count': 3, 'dtype': 'uint8'}
+        with rasterio.open(source, 'w', driver='GTiff', photometric='rgb', **size) as dataset:
+            dataset.write(np.moveaxis(picture(height, 200), -1, 0))
+        predictor = FunctionPredictor(lambda image: np.tile(pixel_scores(image), (10, 1, 1)), 30)
+        predictor.images = Forgetful()
+        tracemalloc.start()
+        predict_tiled(predictor, source, tmp_path / 'labels.tif', TileOptions(tile=64))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Batches of 8 tiles, and what is kept of 3 rows of them; the labels alone are 240 kB.
+    assert peaks[0] > 8 * 64 * 64 * 30 * 4
+    assert peaks[1] < peaks[0] + 50_000
+
+
+class Forgetful(list):
+    def __iadd__(self, other):
+        return self
 
 
 def test_tiles_start_at_windows_and_progress_is_told():

@@ -5,6 +5,7 @@ from .convert import convert_checkpoint
 from .errors import report_user_errors
 from .evaluation import evaluate_model
 from .export import ExportOptions, export_model
+from .inspection import inspect_model
 from .merge_lora import merge_checkpoint
 from .model import TorchPredictor, load_model
 from .options import run_tool, tool_parser
@@ -16,6 +17,7 @@ __all__ = [
     'convert_checkpoint',
     'evaluate_model',
     'export_model',
+    'inspect_model',
     'load_config',
     'load_model',
     'merge_checkpoint',

@@ -28,6 +28,7 @@ from ..weights import read_checkpoint
 from .checkpoint_config import config_of_checkpoint
 from .config import innermost_datasets, load_config, require_file
 from .convert_results import to_detections, to_segmentation
+from .devices import choose_device
 from .large_images import tile_model_of
 from .test_pipeline import for_array, loads_plain_colour, without_annotations
 
@@ -61,7 +62,7 @@ def load_model(
         ValueError: A file is missing or is none of these, the checkpoint is of another model or
             has other class names than the config, or there is no such device.
     """
-    place = _device(device)
+    place = choose_device(device)
     content: dict[str, Any] | None = None
     if checkpoint is None and _is_checkpoint(config_or_checkpoint):
         content = _read(str(config_or_checkpoint))
@@ -230,21 +231,6 @@ class TorchPredictor(Predictor):
         if kind is None:
             return None
         return MODELS.build({**kind, 'module': self.module}).eval()
-
-
-def _device(name: str) -> torch.device:
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name!r}: give 'auto', 'cpu', 'cuda' or 'cuda:N'.") from error
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f'device={name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here. Use '
-            "device='cpu'; `vit-dense doctor` shows what PyTorch was built for."
-        )
-    return device
 
 
 def _scope(config: Config) -> contextlib.AbstractContextManager[Any]:

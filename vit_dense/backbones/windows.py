@@ -148,6 +148,38 @@ class WindowPartition:
         prefix = torch.cat([x.unflatten(0, (batch, -1)) for x, _ in parts], dim=1).mean(1)
         return torch.cat((prefix, merged), dim=1)
 
+    def merge_attention(self, windows: list[Tensor]) -> Tensor:
+        """Merge attention (windows, heads, n, n) of each tile of one image.
+
+        Returns:
+            (heads, P + h*w, P + h*w), zero between patches of different windows. Rows of prefix
+            tokens are averaged over the windows, as `merge` averages their values.
+        """
+        count = self.num_prefix_tokens
+        patches = torch.arange(self.grid[0] * self.grid[1], device=windows[0].device)
+        prefix = torch.arange(count, device=patches.device)
+        total = len(patches) + count
+        whole = windows[0].new_zeros(windows[0].shape[1], total, total)
+        for tile, attention in zip(self.tiles, windows, strict=True):
+            inside = tile.split(patches.view(1, *self.grid, 1))[..., 0] + count  # (windows, n)
+            places = torch.cat((prefix.expand(len(inside), -1), inside), dim=1)
+            whole += scatter_attention(attention, places, total)
+        whole[:, :count] /= sum(len(attention) for attention in windows)
+        return whole
+
+
+def scatter_attention(attention: Tensor, places: Tensor, total: int) -> Tensor:
+    """Sum attention (windows, heads, n, n) at tokens (windows, n) to (heads, total, total).
+
+    Places of -1 are left out.
+    """
+    whole = attention.new_zeros(attention.shape[1], total, total)
+    for window, place in zip(attention, places, strict=True):
+        is_token = place >= 0
+        place = place[is_token]
+        whole[:, place[:, None], place] += window[:, is_token][:, :, is_token]
+    return whole
+
 
 def _cuts(size: int, window: int) -> list[tuple[int, int, int]]:
     """Return (start, count, edge) of the whole windows along one side and of the last one."""

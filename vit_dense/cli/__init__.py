@@ -1,6 +1,7 @@
 """The command `vit-dense`: one module per command, imported when that command is called."""
 
 import difflib
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -18,14 +19,45 @@ COMMANDS = {
     'export': ('export', 'write a model as ONNX or OpenVINO file, compared with the model'),
     'convert': ('convert', 'convert a weight file to the names of this package'),
     'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
+    'analyze': ('analyze', 'count parameters, multiply-adds, memory and images/s of a config'),
+    'plot': ('plot', 'draw learning curves and figures of each class of trainings'),
     'run': ('run', 'run a script of another project without compiled mmcv ops'),
+    'serve': ('serve', 'serve a page in the browser to try a model'),
+    'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'doctor': ('doctor', 'report versions, and what is broken in this environment'),
 }
 _USAGE_ERROR = 2
+_CLOSED_PIPE = 128 + 13  # as a shell reports a process that SIGPIPE ended
 
 
 def main() -> int:
-    """Run the command that `sys.argv` names, and return the exit code of the process."""
+    """Run the command that `sys.argv` names, and return the exit code of the process.
+
+    Output into a pipe whose reader has ended, as in `vit-dense doctor | head`, ends silently.
+    """
+    try:
+        try:
+            return _run()
+        finally:
+            print(end='', flush=True)
+    except BrokenPipeError:
+        if not _is_stdout_closed():
+            raise
+        # Python flushes once more when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
+
+
+def _is_stdout_closed() -> bool:
+    """Return whether nobody reads stdout; pipes to other processes break, too."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _run() -> int:
     arguments = sys.argv[1:]
     if not arguments:
         print(_usage(), file=sys.stderr)

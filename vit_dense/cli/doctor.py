@@ -22,6 +22,22 @@ PROVIDERS = {
     'mmdet': ('mmdet', r'mmdet|onedl-mmdetection'),
 }
 _OPTIONAL = ('mmcv', 'mmseg', 'mmdet')
+# Others that write into one folder: a pattern of their names -> the one to keep.
+_SHARED_FOLDERS = {
+    r'opencv-(contrib-)?python(-headless)?': 'opencv-python',
+    r'onnxruntime(-gpu)?': 'onnxruntime-gpu',  # runs on CPUs, too
+}
+# What the extras of vit_dense install. Their absence is no problem.
+_EXTRAS = {
+    'onnxruntime': ('export', r'onnxruntime(-.+)?'),
+    'openvino': ('export', r'openvino'),
+    'rasterio': ('geo', r'rasterio'),
+    'sahi': ('slice', r'sahi'),
+    'gradio': ('web', r'gradio'),
+}
+# Flags in /proc/cpuinfo of x86 and Arm processors that multiply in bfloat16.
+_BF16_FLAGS = {'avx512_bf16', 'amx_bf16', 'bf16'}
+_CPU_INFO = Path('/proc/cpuinfo')
 # Other modules that are named differently from their distribution.
 _OWNERS = {'pkg_resources': 'setuptools', 'cv2': 'opencv-python', 'PIL': 'pillow'}
 # Not from an index by name, where another package might have it.
@@ -41,6 +57,7 @@ def main() -> int:
     asked, problems = requirements(), Problems()
     _row('vit_dense', f'{__version__} ({Path(__file__).parents[1]})')
     _row('python', f'{platform.python_version()} ({platform.platform()})')
+    _check_torchvision(problems)
     for name, (wanted, pattern) in PROVIDERS.items():
         found = installed(pattern)
         error = _import_error(name) if found or name not in _OPTIONAL else None
@@ -51,6 +68,13 @@ def main() -> int:
             _explain(name, error, asked, problems)
     _row('mmcv ops', mmcv_ops())
     _row('device', device())
+    _row('CPU bf16', cpu_bf16())
+    for name, (extra, pattern) in _EXTRAS.items():
+        versions = ', '.join(f'{version} ({one})' for one, version in installed(pattern).items())
+        _row(name, versions or f'not installed, optional: pip install "vit_dense[{extra}]"')
+    for pattern, kept in _SHARED_FOLDERS.items():
+        if len(found := installed(pattern)) > 1:
+            _check_versions(found, kept, asked, problems)
     for name, error in _own_errors():
         _explain(name, error, asked, problems)
     if not asked:
@@ -99,6 +123,30 @@ def device() -> str:
         return f'CPU (torch built {f"for CUDA {cuda}" if cuda else "without CUDA"})'
     except Exception as error:
         return f'unknown ({_first_line(error)})'
+
+
+def cpu_bf16() -> str:
+    """Return whether the CPU has units for bfloat16, without which it is slower than float32."""
+    try:
+        words = set(_CPU_INFO.read_text().split())
+    except OSError:
+        return 'unknown'
+    return 'yes' if words & _BF16_FLAGS else 'no units: bfloat16 is slower than float32'
+
+
+def _check_torchvision(problems: Problems) -> None:
+    """Compare torch with the version that the installed torchvision was compiled for."""
+    found = installed('torch') | installed('torchvision')
+    if len(found) < 2:
+        return
+    for text in metadata.requires('torchvision') or []:
+        wanted = re.match(r'torch\s*\(?\s*==\s*([\w.]+)', text)
+        if wanted and found['torch'].partition('+')[0] != wanted[1]:
+            release = found['torch'].partition('+')[0]
+            problems[f'pip install --upgrade "torch=={release}" torchvision'] = (
+                f'torchvision {found["torchvision"]} is compiled for torch {wanted[1]}, not for '
+                f'torch {found["torch"]}.'
+            )
 
 
 def _check_versions(found: dict[str, str], wanted: str, asked: Asked, problems: Problems) -> None:

@@ -5,6 +5,7 @@ MODEL is a checkpoint, a config and a checkpoint, or a file that `vit-dense expo
 
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ import cv2
 from ..runtime.job import Summary, predict_files
 from ..runtime.output import KINDS, Output
 from ..runtime.predictor import PredictOptions
+from ..runtime.slices import SliceOptions
+from ..runtime.tiles import TileOptions
 from .models import add_model_options, open_model, run_command, split_model
 
 _SOME_FAILED = 1
@@ -47,8 +50,74 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         '--skip-existing', action='store_true', help='go on with a run that was stopped'
     )
+    parts = parser.add_argument_group('large images')
+    parts.add_argument(
+        '--tile',
+        type=int,
+        nargs='?',
+        const=0,
+        metavar='SIZE',
+        help='segment in tiles of this edge in pixels (default: the training crop)',
+    )
+    parts.add_argument(
+        '--slice', type=int, metavar='SIZE', help='detect in slices of this edge in pixels'
+    )
+    parts.add_argument(
+        '--overlap', type=int, metavar='PX', help='pixels that tiles or slices share'
+    )
+    parts.add_argument('--bands', type=_integers, help='bands of a TIFF to use, such as 3,2,1')
+    parts.add_argument(
+        '--scale-from', type=_range, metavar='MIN,MAX', help='values that become 0 and 255'
+    )
     add_model_options(parser)
     return parser
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(','))
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, high = (float(part) for part in text.split(','))
+    return low, high
+
+
+def tile_options(args: Namespace) -> TileOptions | None:
+    """Return how to cut into tiles, or None without --tile.
+
+    Raises:
+        ValueError: An option of tiles is given without --tile, or one that tiles do not have.
+    """
+    if args.tile is None:
+        if args.bands is not None or args.scale_from is not None:
+            raise ValueError('--bands and --scale-from are for rasters in tiles: add --tile.')
+        return None
+    if args.tta or args.slice is not None:
+        raise ValueError('--tile cannot be combined with --tta or --slice.')
+    return TileOptions(
+        tile=args.tile or None,
+        overlap=args.overlap,
+        batch_size=args.batch_size,
+        dtype=args.dtype,
+        bands=args.bands,
+        scale_from=args.scale_from,
+    )
+
+
+def slice_options(args: Namespace) -> SliceOptions | None:
+    """Return how to cut into slices, or None without --slice."""
+    if args.slice is None:
+        if args.overlap is not None and args.tile is None:
+            raise ValueError('--overlap is for --tile or --slice.')
+        return None
+    if args.tta:
+        raise ValueError('--slice cannot be combined with --tta.')
+    options = SliceOptions(slice_size=args.slice, batch_size=args.batch_size, dtype=args.dtype)
+    if args.overlap is not None:
+        options = replace(options, overlap=args.overlap / args.slice)
+    if args.score_threshold is not None:
+        options = replace(options, score_threshold=args.score_threshold)
+    return options
 
 
 def predict(args: Namespace) -> int:
@@ -56,12 +125,22 @@ def predict(args: Namespace) -> int:
     model, inputs = split_model(args.names)
     if not inputs:
         raise ValueError('INPUT is missing: name images, folders, patterns or videos.')
+    tiles, slices = tile_options(args), slice_options(args)
     predictor = open_model(model, args.device)
-    kinds = tuple(args.save.split(',')) if args.save else _DEFAULT[predictor.task]
+    default = ('masks', 'json') if tiles is not None else _DEFAULT[predictor.task]
+    kinds = tuple(args.save.split(',')) if args.save else default
     classes = tuple(args.classes) if args.classes else None
     output = Output(Path(args.out), kinds, args.score_threshold, classes)
     options = PredictOptions(args.batch_size, args.tta, args.dtype)
-    summary = predict_files(predictor, inputs, output, options, skip_existing=args.skip_existing)
+    summary = predict_files(
+        predictor,
+        inputs,
+        output,
+        options,
+        skip_existing=args.skip_existing,
+        tiles=tiles,
+        slices=slices,
+    )
     _print_summary(summary, output)
     return _SOME_FAILED if summary.errors else 0
 
@@ -95,6 +174,8 @@ def _print_summary(summary: Summary, output: Output) -> None:
         f'{summary.predicted} predicted in {summary.seconds:.1f} s ({rate:.1f} per second)'
         f'{skipped}: {places}'
     )
+    for note in summary.notes:
+        print(f'  {note}')
     if summary.errors:
         print(f'{len(summary.errors)} without a result:', file=sys.stderr)
         for error in summary.errors:

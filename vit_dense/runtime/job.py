@@ -11,7 +11,9 @@ from .inputs import InputError, Item, Source, expand
 from .output import Output, output_names
 from .predictor import PredictOptions, Predictor
 from .progress import Progress
-from .results import class_indices
+from .results import Result, class_indices
+from .slices import SliceOptions, iter_sliced
+from .tiles import TileOptions, mask_suffix, predict_tiled
 from .video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from .writing import write_bytes
 
@@ -25,12 +27,14 @@ class Summary:
         skipped: Inputs whose files were there already.
         seconds: Time for those that were predicted.
         errors: One for each input without a result.
+        notes: What to know about images that were predicted in tiles, one line each.
     """
 
     predicted: int = 0
     skipped: int = 0
     seconds: float = 0.0
     errors: list[InputError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def predict_files(
@@ -40,6 +44,8 @@ def predict_files(
     options: PredictOptions | None = None,
     *,
     skip_existing: bool = False,
+    tiles: TileOptions | None = None,
+    slices: SliceOptions | None = None,
 ) -> Summary:
     """Predict images, folders, patterns and videos, and write the results.
 
@@ -49,22 +55,37 @@ def predict_files(
         output: Where to write, and what.
         options: How to predict.
         skip_existing: Leave out images whose files are there, as of a run that was stopped.
+        tiles: Segment images in tiles, without loading them whole; masks and JSON are written.
+        slices: Detect in slices of images.
 
     Raises:
         ValueError: A folder has no image, an option does not fit the model, two inputs have one
             name, or the disk is full.
     """
     options = options or PredictOptions()
-    _check(predictor, output)
+    _check(predictor, output, tiles)
     names = output_names(list(_without_results(expand(inputs), output)))
     videos = {n: i for n, i in names.items() if _is_video(i)}
     images = {n: i for n, i in names.items() if n not in videos}
     summary = Summary()
-    if skip_existing:
-        summary.skipped = sum(output.is_complete(name) for name in images)
-    wanted = {n: i for n, i in images.items() if not skip_existing or not output.is_complete(n)}
+    suffixes = {n: mask_suffix(i) if tiles is not None else '.png' for n, i in images.items()}
+    wanted = {
+        name: item
+        for name, item in images.items()
+        if not (skip_existing and output.is_complete(name, suffixes[name]))
+    }
+    summary.skipped = len(images) - len(wanted)
     start = time.monotonic()
-    _predict_images(predictor, wanted, output, options, summary)
+    if tiles is not None:
+        _predict_tiled(predictor, wanted, output, tiles, summary)
+    else:
+        items = wanted.values()
+        results = (
+            predictor.iter_predictions(items, options)
+            if slices is None
+            else iter_sliced(predictor, items, slices)
+        )
+        _write_images(wanted, results, output, summary)
     for name, item in videos.items():
         if skip_existing and _is_complete_video(name, output):
             summary.skipped += 1
@@ -79,7 +100,12 @@ def predict_files(
     return summary
 
 
-def _check(predictor: Predictor, output: Output) -> None:
+def _check(predictor: Predictor, output: Output, tiles: TileOptions | None) -> None:
+    if tiles is not None and ('overlays' in output.kinds or 'masks' not in output.kinds):
+        raise ValueError(
+            f'--save {",".join(output.kinds)}: in tiles, masks and json are written, as overlays '
+            'need the whole image in memory. Use --save masks,json.'
+        )
     if output.classes is not None:
         class_indices(output.classes, predictor.classes)
     output.folder.mkdir(parents=True, exist_ok=True)
@@ -98,15 +124,13 @@ def _is_video(item: Item) -> bool:
     return Path(str(item.path)).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _predict_images(
-    predictor: Predictor,
+def _write_images(
     names: dict[str, Item],
+    results: Iterator[tuple[Item, Result | InputError]],
     output: Output,
-    options: PredictOptions,
     summary: Summary,
 ) -> None:
     progress = Progress(len(names), 'images')
-    results = predictor.iter_predictions(names.values(), options)
     for name, (item, result) in zip(names, results, strict=True):
         if isinstance(result, InputError):
             summary.errors.append(result)
@@ -118,6 +142,37 @@ def _predict_images(
                 _note(error, item, output, summary)
         progress.advance()
     progress.close()
+
+
+def _predict_tiled(
+    predictor: Predictor,
+    names: dict[str, Item],
+    output: Output,
+    options: TileOptions,
+    summary: Summary,
+) -> None:
+    for name, item in names.items():
+        progress = Progress(0, f'tiles of {item.name}')
+
+        def show(done: int, total: int, progress: Progress = progress) -> None:
+            progress.total = total
+            progress.advance(done - progress.done)
+
+        target = output.paths(name, mask_suffix(item))['masks']
+        try:
+            tiled = predict_tiled(predictor, str(item.path), target, options, progress=show)
+        except (ValueError, OSError) as error:
+            _note(error, item, output, summary)
+            continue
+        finally:
+            progress.close()
+        summary.predicted += 1
+        summary.notes.append(f'{item.name}: {tiled}')
+        if 'json' in output.kinds:
+            height, width = tiled.size
+            content = {'file_name': item.name, 'height': height, 'width': width}
+            content |= {'areas': tiled.areas, 'disagreement': tiled.disagreement}
+            write_bytes(output.paths(name)['json'], json.dumps(content).encode())
 
 
 def _note(error: Exception, item: Item, output: Output, summary: Summary) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .rasters import Raster, import_rasterio
+from .rasters import Raster, import_rasterio, raster_settings
 from .writing import replacing
 
 _SMALL = 255  # classes whose index and the label for missing data fit into 8 bits
@@ -101,10 +100,12 @@ def open_label_file(
             png.finish()
     elif suffix in ('.tif', '.tiff'):
         rasterio = import_rasterio(f'{path}: writing GeoTIFF')
-        with replacing(path) as temporary, warnings.catch_warnings():
-            warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
-            with _create(rasterio, temporary, raster, classes, palette) as dataset:
-                yield _GeoTiff(raster, classes, dataset)
+        with (
+            replacing(path) as temporary,
+            raster_settings(rasterio),
+            _create(rasterio, temporary, raster, classes, palette) as dataset,
+        ):
+            yield _GeoTiff(raster, classes, dataset)
     else:
         raise ValueError(f'{path}: labels are written as .png or .tif.')
 

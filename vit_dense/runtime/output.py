@@ -49,14 +49,14 @@ class Output:
                 f'--save {",".join(self.kinds)}: give one or more of {",".join(KINDS)}.'
             )
 
-    def paths(self, name: str) -> dict[str, Path]:
+    def paths(self, name: str, mask_suffix: str = '.png') -> dict[str, Path]:
         """Return the file of each kind for an image called `name`."""
-        suffixes = {'masks': '.png', 'overlays': '.png', 'json': '.json'}
+        suffixes = {'masks': mask_suffix, 'overlays': '.png', 'json': '.json'}
         return {kind: self.folder / kind / f'{name}{suffixes[kind]}' for kind in self.kinds}
 
-    def is_complete(self, name: str) -> bool:
+    def is_complete(self, name: str, mask_suffix: str = '.png') -> bool:
         """Return whether every file for this image is there; files are written whole."""
-        return all(path.is_file() for path in self.paths(name).values())
+        return all(path.is_file() for path in self.paths(name, mask_suffix).values())
 
     def write(self, name: str, file_name: str, result: Result) -> None:
         """Write the files of one image.

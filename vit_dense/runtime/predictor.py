@@ -163,7 +163,7 @@ class Predictor(ABC):
             try:
                 prepared = self.prepare(item, options)
             except (ValueError, OSError, MemoryError) as error:
-                finished[number] = _error(item, error)
+                finished[number] = input_error(item, error)
             else:
                 group = groups.setdefault(prepared.shape, [])
                 group.append((number, prepared))
@@ -188,7 +188,7 @@ class Predictor(ABC):
         except (ValueError, RuntimeError, MemoryError) as error:
             if len(group) == 1:
                 number, prepared = group[0]
-                return {number: _error(prepared.item, error)}
+                return {number: input_error(prepared.item, error)}
             found: dict[int, Result | InputError] = {}
             for one in group:
                 found.update(self._run([one], options))
@@ -203,7 +203,8 @@ def _in_order(
         yield waiting.pop(number), finished.pop(number)
 
 
-def _error(item: Item, error: Exception) -> InputError:
+def input_error(item: Item, error: Exception) -> InputError:
+    """Return one line about an error, which names the image."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     known = text.startswith(item.path) if item.path else False
     return InputError(item.name, text if known else f'{item.path or item.name}: {text}')

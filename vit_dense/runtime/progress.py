@@ -16,9 +16,9 @@ class Progress:
         self.done = 0
         self._start = self._last = time.monotonic()
 
-    def advance(self) -> None:
-        """Count one more."""
-        self.done += 1
+    def advance(self, count: int = 1) -> None:
+        """Count so many more."""
+        self.done += count
         now = time.monotonic()
         wait = _SECONDS_ON_TERMINAL if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
         if now - self._last >= wait:

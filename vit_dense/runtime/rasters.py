@@ -18,6 +18,7 @@ Span = tuple[int, int]  # first and last (excluded) pixel
 TIFF_SUFFIXES = ('.tif', '.tiff', '.vrt')
 # MiB of decoded blocks: two rows of tiles of a wide image.
 _CACHE = 256
+_CHUNK = 1024  # columns whose bands are in memory together
 _LEVELS = 255
 
 
@@ -121,10 +122,13 @@ class FileRaster(Raster):
         """Return which pixels have data in at least one band; NaN is none."""
         if self.complete:
             return None
-        data = None
-        if self.floating:
-            data = self.dataset.read(self.bands, window=(rows, columns))
-        return np.asarray(self._masks(data, rows, columns).any(axis=0))
+        parts = []
+        for left in range(columns[0], columns[1], _CHUNK):
+            part = left, min(left + _CHUNK, columns[1])
+            floating = self.floating
+            data = self.dataset.read(self.bands, window=(rows, part)) if floating else None
+            parts.append(self._masks(data, rows, part).any(axis=0))
+        return np.concatenate(parts, axis=1)
 
     def _masks(self, data: NDArray[Any] | None, rows: Span, columns: Span) -> NDArray[np.bool_]:
         masks = self.dataset.read_masks(self.bands, window=(rows, columns)) > 0
@@ -153,8 +157,7 @@ def open_raster(
     rasterio = import_rasterio(f'{source}: reading bands, and values that are not 8-bit colours,')
     if not Path(source).is_file():
         raise ValueError(f'{source}: No such file')
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings():
-        warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
+    with raster_settings(rasterio):
         try:
             dataset = rasterio.open(source)
         except rasterio.errors.RasterioIOError as error:
@@ -164,6 +167,14 @@ def open_raster(
                 yield FileRaster(dataset, channels, options)
             except rasterio.errors.RasterioIOError as error:
                 raise ValueError(f'{source}: {error}') from error
+
+
+@contextlib.contextmanager
+def raster_settings(rasterio: Any) -> Iterator[None]:
+    """Limit the blocks that GDAL keeps, and accept images without a place on earth."""
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), warnings.catch_warnings():
+        warnings.simplefilter('ignore', rasterio.errors.NotGeoreferencedWarning)
+        yield
 
 
 def _is_raster(source: str | Path) -> bool:

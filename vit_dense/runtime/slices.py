@@ -4,7 +4,7 @@ Slicing Aided Hyper Inference, Akyon et al. 2022. Every slice is resized as the 
 so that small objects become larger for the model than in the whole image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .images import read_image
-from .inputs import Item
-from .predictor import PredictOptions, Predictor
-from .results import Detections
+from .inputs import InputError, Item
+from .predictor import PredictOptions, Predictor, input_error
+from .results import Detections, Result
 
 # Boxes of one class are one object if their intersection covers this share of the smaller one:
 # IOS of sahi, which also holds for an object that a slice cuts.
@@ -63,6 +63,7 @@ class _Part:
     """A part of the image, and the factor from its pixels to those of the image."""
 
     item: Item
+    number: int
     left: int = 0
     top: int = 0
     factor: tuple[float, float] = (1.0, 1.0)  # x, y
@@ -70,8 +71,12 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Object:
-    """A box in pixels of the image, and the mask inside its outer pixels."""
+    """A box in pixels of the image, and the mask inside its outer pixels.
 
+    `parts` are the numbers of the slices that show it.
+    """
+
+    parts: frozenset[int]
     box: NDArray[np.float64]
     score: float
     label: int
@@ -128,6 +133,18 @@ def predict_sliced(
     )
 
 
+def iter_sliced(
+    predictor: Predictor, items: Iterable[Item], options: SliceOptions
+) -> Iterator[tuple[Item, Result | InputError]]:
+    """Yield each image with its objects, or with why it has none."""
+    for item in items:
+        source: Any = item.array if item.path is None else item.path
+        try:
+            yield item, predict_sliced(predictor, source, options)
+        except (OSError, MemoryError, ValueError) as error:
+            yield item, input_error(item, error)
+
+
 def _import_sahi() -> tuple[Any, Any]:
     try:
         from sahi import slicing
@@ -140,16 +157,17 @@ def _import_sahi() -> tuple[Any, Any]:
 def _parts(
     pixels: NDArray[Any], corners: Sequence[Sequence[int]], order: str, *, whole: bool
 ) -> Iterator[_Part]:
-    for left, top, right, bottom in corners:
+    for number, (left, top, right, bottom) in enumerate(corners):
         array = np.ascontiguousarray(pixels[top:bottom, left:right])
-        yield _Part(Item(f'slice at x={left} y={top}', array=array, channel_order=order), left, top)
+        item = Item(f'slice at x={left} y={top}', array=array, channel_order=order)
+        yield _Part(item, number, left, top)
     if whole and len(corners) > 1:
         height, width = pixels.shape[:2]
         scale = min(1.0, _WHOLE_EDGE / max(height, width))
         size = max(round(width * scale), 1), max(round(height * scale), 1)
         small = pixels if scale == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         item = Item('whole image', array=small, channel_order=order)
-        yield _Part(item, factor=(width / size[0], height / size[1]))
+        yield _Part(item, len(corners), factor=(width / size[0], height / size[1]))
 
 
 def _predict(
@@ -177,7 +195,8 @@ def _objects(
         if options.masks and result.masks is not None:
             mask, corner = _crop_mask(result.masks[index], part, size)
         score, label = float(result.scores[index]), int(result.labels[index])
-        yield _Object(box * factor + shift, score, label, mask, corner)
+        parts = frozenset([part.number])
+        yield _Object(parts, box * factor + shift, score, label, mask, corner)
 
 
 def _crop_mask(
@@ -195,27 +214,51 @@ def _crop_mask(
 
 
 def _merge(found: list[_Object], combine: Any) -> list[_Object]:
-    """Merge until nothing changes.
-
-    sahi compares boxes before they are merged. A box that was merged with the whole object's can
-    then cover its other parts.
-    """
+    """Merge until nothing changes: a merged box can cover parts that its first box did not."""
     count = -1
-    while found and len(found) != count:
+    while len(found) != count:
         count = len(found)
-        table = np.array([[*one.box, one.score, one.label] for one in found])
-        groups = combine.batched_greedy_nmm(table, 'IOS', _SAME_OBJECT)
-        found = [_union([found[i] for i in (kept, *others)]) for kept, others in groups.items()]
+        found = _merge_once(found, combine)
     return found
+
+
+def _merge_once(pool: list[_Object], combine: Any) -> list[_Object]:
+    """Merge objects that sahi finds to be one, but never two of one slice.
+
+    The model has decided there that they are different; sahi would merge an object with a larger
+    one of its class behind it.
+    """
+    merged: list[_Object] = []
+    while pool:
+        table = np.array([[*one.box, one.score, one.label] for one in pool])
+        others: list[_Object] = []
+        for kept, matches in combine.batched_greedy_nmm(table, 'IOS', _SAME_OBJECT).items():
+            group = [pool[kept]]
+            # Of several in another slice, the one that matches best.
+            for match in sorted((pool[i] for i in matches), key=lambda m: -_iou(m, group[0])):
+                fits = all(match.parts.isdisjoint(one.parts) for one in group)
+                (group if fits else others).append(match)
+            merged.append(_union(group))
+        pool = others
+    return merged
+
+
+def _iou(one: _Object, other: _Object) -> float:
+    low = np.maximum(one.box[:2], other.box[:2])
+    high = np.minimum(one.box[2:], other.box[2:])
+    shared = float((high - low).clip(0).prod())
+    areas = float(sum((each.box[2:] - each.box[:2]).prod() for each in (one, other)))
+    return shared / max(areas - shared, 1e-9)
 
 
 def _union(group: list[_Object]) -> _Object:
     """Return one object for several; the first has the highest score."""
     boxes = np.array([one.box for one in group])
     box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    parts = frozenset().union(*(one.parts for one in group))
     masks = [(one.mask, one.corner) for one in group if one.mask is not None and one.mask.size]
     if not masks:
-        return replace(group[0], box=box)
+        return replace(group[0], parts=parts, box=box)
     left = min(x for _, (x, _) in masks)
     top = min(y for _, (_, y) in masks)
     right = max(x + mask.shape[1] for mask, (x, _) in masks)
@@ -223,7 +266,7 @@ def _union(group: list[_Object]) -> _Object:
     union = np.zeros((bottom - top, right - left), bool)
     for mask, (x, y) in masks:
         union[y - top : y - top + mask.shape[0], x - left : x - left + mask.shape[1]] |= mask
-    return replace(group[0], box=box, mask=union, corner=(left, top))
+    return replace(group[0], parts=parts, box=box, mask=union, corner=(left, top))
 
 
 def _masks(merged: list[_Object], size: tuple[int, int]) -> NDArray[np.bool_] | None:

@@ -7,6 +7,7 @@ Memory therefore grows with neither the height of the image nor, beyond `_STRIP_
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from .inputs import Item
 from .label_files import LabelSink, open_label_file
 from .predictor import PredictOptions, Predictor
-from .rasters import Raster, RasterOptions, open_raster
+from .rasters import TIFF_SUFFIXES, Raster, RasterOptions, open_raster
 from .results import Segmentation
 from .tile_grid import TileAxis, split_axis
 from .tile_model import TileModel
@@ -67,6 +68,21 @@ class TiledSummary:
     skipped: int
     disagreement: float | None
     areas: dict[str, float]
+
+    def __str__(self) -> str:
+        """Return one line for users."""
+        text = f'{self.size[1]}x{self.size[0]} pixels in {self.tiles} tiles'
+        if self.skipped:
+            text += f', {self.skipped} without data'
+        if self.disagreement is not None:
+            text += f'; where tiles overlap, they differ at {self.disagreement:.2%} of the pixels'
+        return text
+
+
+def mask_suffix(item: Item) -> str:
+    """Return the suffix of the labels of an image: .tif, with georeference, for TIFF files."""
+    is_tiff = Path(str(item.path)).suffix.lower() in TIFF_SUFFIXES
+    return '.tif' if is_tiff and find_spec('rasterio') else '.png'
 
 
 def predict_tiled(

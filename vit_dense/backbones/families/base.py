@@ -33,11 +33,15 @@ class Family:
         build_kwargs: Arguments that make timm accept any image size.
         no_windows: Reason why blocks cannot run in windows; empty if they can.
         no_final_norm: Reason why no norm layer follows the blocks; empty if one does.
+        no_attention: Reason why blocks have no attention between tokens; empty if they have.
+        no_rollout: Reason why attention is no share of the tokens' values; empty if it is.
     """
 
     build_kwargs: Mapping[str, Any] = {'dynamic_img_size': True, 'dynamic_img_pad': True}
     no_windows: str = ''
     no_final_norm: str = ''
+    no_attention: str = ''
+    no_rollout: str = ''
 
     def trunk(self, model: Any) -> Any:
         """Return the part of a new timm model that has the blocks."""
@@ -75,6 +79,30 @@ class Family:
         that has a gradient.
         """
         return {}
+
+    def prefix_names(self, model: Any) -> list[str]:
+        """Return what the prefix tokens are, in their order."""
+        count = model.num_prefix_tokens
+        names = ['class token'] if getattr(model, 'cls_token', None) is not None else []
+        names += ['distillation token'] if getattr(model, 'dist_token', None) is not None else []
+        return (names + [f'register {index + 1}' for index in range(count)])[:count]
+
+    def attention_modules(self, block: nn.Module) -> list[Any]:
+        """Return the modules of a block that pass attention of tokens through their `attn_drop`."""
+        return [module for module in block.modules() if hasattr(module, 'attn_drop')]
+
+    def token_attention(
+        self, block: Any, attention: Tensor, tokens: int, grid: tuple[int, int]
+    ) -> Tensor:
+        """Return attention (B, heads, tokens, tokens) of what `attn_drop` of a block received.
+
+        Args:
+            block: The block, called on (B, tokens, C).
+            attention: Input of `attn_drop` in that call.
+            tokens: Number of tokens, with the prefix tokens.
+            grid: (h, w) of the patch tokens in the whole image.
+        """
+        return attention
 
 
 def accept_any_size(model: Any) -> None:

@@ -16,6 +16,7 @@ class CaitFamily(Family):
     """CaiT: talking heads; the class attention after the blocks is not used."""
 
     build_kwargs: Mapping[str, Any] = {}
+    no_rollout = 'its talking heads mix the attention of all heads, with weights of both signs'
 
     def prepare(self, model: Any) -> None:
         accept_any_size(model)
@@ -37,7 +38,7 @@ class XcitFamily(Family):
     """XCiT: attention between channels, and convolutions on the grid."""
 
     build_kwargs: Mapping[str, Any] = {}
-    no_windows = 'it attends between channels, not between tokens'
+    no_windows = no_attention = 'it attends between channels, not between tokens'
 
     def prepare(self, model: Any) -> None:
         leave_out_cls(model, 'cls_attn_blocks')

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from timm.models import convit
 from torch import Tensor
@@ -77,6 +78,17 @@ class ConvitFamily(Family):
         if shape not in context.cache:
             context.cache[shape] = _offsets(shape, block.attn.qk.weight)
         return {'offsets': context.cache[shape]}
+
+    def token_attention(
+        self, block: Any, attention: Tensor, tokens: int, grid: tuple[int, int]
+    ) -> Tensor:
+        """Add the prefix tokens that pass through unchanged, each attending to itself alone."""
+        prefix = tokens - attention.shape[-1]
+        if not prefix:
+            return attention
+        whole = F.pad(attention, (prefix, 0, prefix, 0))
+        whole[..., :prefix, :prefix] = torch.eye(prefix, device=whole.device)
+        return whole
 
 
 def _offsets(grid: tuple[int, int], like: Tensor) -> Tensor:

@@ -82,13 +82,15 @@ class _GivenBiasAttention(vision_transformer_relpos.RelPosAttention):
         """Attend within (B, N, C) with a bias (1, heads, N, N)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, N, D)
-        x = F.scaled_dot_product_attention(
-            self.q_norm(q),
-            self.k_norm(k),
-            v,
-            attn_mask=shared_rel_pos,
-            dropout_p=self.attn_drop.p if self.training else 0.0,
-        )
+        q, k = self.q_norm(q), self.k_norm(k)
+        if self.fused_attn:
+            dropout = self.attn_drop.p if self.training else 0.0
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=shared_rel_pos, dropout_p=dropout)
+        else:
+            attention = q * self.scale @ k.transpose(-2, -1)
+            if shared_rel_pos is not None:
+                attention = attention + shared_rel_pos
+            x = self.attn_drop(attention.softmax(dim=-1)) @ v
         return self.proj_drop(self.proj(x.transpose(1, 2).flatten(2)))
 
 

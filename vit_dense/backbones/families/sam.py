@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed_nhwc
 from timm.models import vision_transformer_sam
 from torch import Tensor, nn
 
-from ..windows import Tile
+from ..windows import Tile, scatter_attention
 from .base import Family, TokenContext, accept_any_size
 
 
@@ -57,3 +59,20 @@ class SamFamily(Family):
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:
         return {'grid': context.grid}
+
+    def token_attention(
+        self, block: Any, attention: Tensor, tokens: int, grid: tuple[int, int]
+    ) -> Tensor:
+        """Return attention (1, heads, h*w, h*w) of one image.
+
+        timm fills windows at the lower right with zeros and attends to these as well: what rows
+        lack to a sum of 1 is there.
+        """
+        attention = attention.unflatten(0, (-1, block.attn.num_heads))  # (windows, heads, n, n)
+        window = block.window_size
+        if not window:
+            return attention
+        places = torch.arange(tokens, device=attention.device).view(grid)
+        places = F.pad(places, (0, -grid[1] % window, 0, -grid[0] % window), value=-1)
+        places = places.unflatten(1, (-1, window)).unflatten(0, (-1, window)).transpose(1, 2)
+        return scatter_attention(attention, places.reshape(-1, window * window), tokens)[None]

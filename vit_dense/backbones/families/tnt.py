@@ -83,3 +83,7 @@ class TntFamily(Family):
         context.cache[_PIXELS] = (index, pixels)
         of_patches = pixels.flatten(1).unflatten(0, (-1, *context.grid))  # (B, h, w, pixels * c)
         return {'pixels': of_patches.flatten(1, 2) if tile is None else tile.split(of_patches)}
+
+    def attention_modules(self, block: Any) -> list[Any]:
+        """Return the outer attention; the inner one is between pixels of a patch."""
+        return [block.attn_out]
