@@ -209,18 +209,27 @@ def test_any_size_is_refused_if_the_images_have_one(tmp_path: Path) -> None:
         ('vit_small_patch16_dinov3', {}),
         ('eva02_tiny_patch14_224', {}),
         ('vit_small_patch16_rope_mixed_224', {}),
-        ('beit_base_patch16_224', {}),
         ('vit_relpos_small_patch16_224', {}),
-        ('samvit_base_patch16_224', {}),
         ('test_vit', {'window_size': 3}),
     ],
 )
 def test_families(name: str, more: dict[str, Any], tmp_path: Path) -> None:
-    kwargs = {'embed_dim': 48, 'num_heads': 3, 'depth': 4} if name != 'test_vit' else {}
-    vit = {'type': 'TimmViT', 'model_name': name, 'model_kwargs': kwargs, **more}
-    model = segmentor(vit=vit)
+    model = segmentor(vit=small_vit(name, **more))
     export_model(model, tmp_path / 'x.onnx')
     assert_same(model, tmp_path / 'x.onnx', drawn_pictures((64, 128), count=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['beit_base_patch16_224', 'samvit_base_patch16_224'])
+def test_families_that_pytorch_cannot_write(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match='PyTorch cannot write this model as ONNX'):
+        export_model(segmentor(vit=small_vit(name)), tmp_path / 'x.onnx')
+    assert list(tmp_path.iterdir()) == []
+
+
+def small_vit(name: str, **more: Any) -> dict[str, Any]:
+    kwargs = {'embed_dim': 48, 'num_heads': 3, 'depth': 4} if name != 'test_vit' else {}
+    return {'type': 'TimmViT', 'model_name': name, 'model_kwargs': kwargs, **more}
 
 
 def small_mask2former(channels: list[int]) -> dict[str, Any]:
