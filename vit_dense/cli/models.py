@@ -39,7 +39,9 @@ def open_model(names: Sequence[str], device: str = 'auto') -> Predictor:
         ValueError: It cannot be loaded; see `vit_dense.apis.load_model`.
     """
     if Path(names[0]).suffix in _EXPORTED:
-        raise ValueError(f'{names[0]}: exported files are not supported yet')
+        from ..runtime import load_exported
+
+        return load_exported(names[0])
     from ..apis import load_model
 
     return load_model(names[0], names[1] if len(names) > 1 else None, device)
