@@ -16,6 +16,7 @@ from torch import nn
 
 from ..data.pictures import complete_palette
 from ..engine.checkpoint_check import check_class_names, fit_checkpoint
+from ..engine.half_precision import warn_slow_bfloat16
 from ..engine.model_input import input_picture
 from ..engine.normalization_check import reverses_channels
 from ..engine.wrappers import unwrap
@@ -143,6 +144,8 @@ class TorchPredictor(Predictor):
             raise ValueError('scores: test-time augmentation returns labels alone. Leave tta out.')
         if options.dtype is not None and options.dtype not in _DTYPES:
             raise ValueError(f'dtype={options.dtype!r}: give one of {", ".join(_DTYPES)}.')
+        if options.dtype == 'bfloat16':
+            warn_slow_bfloat16(self.device)
 
     def prepare(self, item: Item, options: PredictOptions) -> Prepared:
         """Run the config's test pipeline on one image."""

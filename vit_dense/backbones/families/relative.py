@@ -41,7 +41,7 @@ class BeitFamily(Family):
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
         tokens = model.patch_embed(image)
-        tokens = torch.cat((model.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        tokens = torch.cat((model.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         if model.pos_embed is not None:
             tokens = tokens + resample_abs_pos_embed(
                 model.pos_embed, new_size=grid, old_size=model.patch_embed.grid_size
@@ -108,7 +108,7 @@ class RelPosFamily(Family):
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
         tokens = model.patch_embed(image)
         if model.cls_token is not None:
-            tokens = torch.cat((model.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+            tokens = torch.cat((model.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return tokens, TokenContext(grid)
 
     def block_kwargs(
