@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
+from numpy.typing import NDArray
 from torch import nn
 
 from ..data.pictures import complete_palette
@@ -180,6 +181,16 @@ class TorchPredictor(Predictor):
         return [
             self._result(sample, one, options) for sample, one in zip(samples, batch, strict=True)
         ]
+
+    def read(self, path: str) -> NDArray[Any]:
+        """Return the pixels of a file, by the first step of the test pipeline."""
+        steps = self._test_pipeline(False)
+        if loads_plain_colour(steps):
+            return read_image(path)
+        read_checked(path)
+        with _scope(self.config):
+            loaded = Compose(steps[:1])({'img_path': path})
+        return np.asarray(loaded['img'])
 
     def tile_model(self) -> TileModel:
         """Return this model without the resizing of its test pipeline, for large images."""

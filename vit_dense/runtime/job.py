@@ -66,16 +66,11 @@ def predict_files(
     """
     _check(predictor, output, tiles, slices)
     names = output_names(list(_without_results(expand(inputs), output)))
-    videos = {n: i for n, i in names.items() if _is_video(i)}
-    images = {n: i for n, i in names.items() if n not in videos}
-    summary = Summary()
-    suffixes = {n: mask_suffix(i) if tiles is not None else '.png' for n, i in images.items()}
-    wanted = {
-        name: item
-        for name, item in images.items()
-        if not (skip_existing and output.is_complete(name, suffixes[name]))
-    }
-    summary.skipped = len(images) - len(wanted)
+    done = _complete(names, output, tiled=tiles is not None) if skip_existing else set()
+    wanted = {name: item for name, item in names.items() if name not in done}
+    videos = {name: item for name, item in wanted.items() if _is_video(item)}
+    images = {name: item for name, item in wanted.items() if name not in videos}
+    summary = Summary(skipped=len(done))
 
     def predict(items: Iterable[Item]) -> _Results:
         if slices is not None:
@@ -84,13 +79,10 @@ def predict_files(
 
     start = time.monotonic()
     if tiles is not None:
-        _predict_tiled(predictor, wanted, output, tiles, summary)
+        _predict_tiled(predictor, images, output, tiles, summary)
     else:
-        _write_images(wanted, predict(wanted.values()), output, summary)
+        _write_images(images, predict(images.values()), output, summary)
     for name, item in videos.items():
-        if skip_existing and _is_complete_video(name, output):
-            summary.skipped += 1
-            continue
         try:
             if tiles is not None:
                 raise ValueError('--tile is for images. Predict videos without it.')
@@ -99,8 +91,21 @@ def predict_files(
             _note(error, item, output, summary)
     summary.seconds = time.monotonic() - start
     if 'json' in output.kinds and predictor.task == 'detection':
-        output.merge(images)
+        output.merge({name: item for name, item in names.items() if not _is_video(item)})
     return summary
+
+
+def _complete(names: dict[str, Item], output: Output, *, tiled: bool) -> set[str]:
+    """Return the names of the inputs whose files are there."""
+    return {
+        name
+        for name, item in names.items()
+        if (
+            _is_complete_video(name, output)
+            if _is_video(item)
+            else output.is_complete(name, mask_suffix(item) if tiled else '.png')
+        )
+    }
 
 
 def _check(

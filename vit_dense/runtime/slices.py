@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import read_image
 from .inputs import InputError, Item
 from .predictor import PredictOptions, Predictor, input_error
 from .results import Detections, Result
@@ -108,7 +107,7 @@ def predict_sliced(
         )
     slicing, combine = _import_sahi()
     order = options.channel_order
-    pixels = image if isinstance(image, np.ndarray) else read_image(image)
+    pixels = image if isinstance(image, np.ndarray) else predictor.read(str(image))
     if not isinstance(image, np.ndarray):
         order = 'bgr'
     height, width = pixels.shape[:2]

@@ -114,7 +114,7 @@ def predict_tiled(
     options = options or TileOptions()
     model = _tile_model(predictor)
     with (
-        open_raster(source, model.channels, options) as raster,
+        open_raster(source, model.channels, options, predictor.read) as raster,
         open_label_file(out, raster, predictor.classes, predictor.palette) as sink,
     ):
         return _TiledRun(model, raster, sink, options, progress).run()
@@ -130,7 +130,7 @@ def segment_tiled(
     """Segment an image whose labels fit in memory; as `predict_tiled`."""
     options = options or TileOptions()
     model = _tile_model(predictor)
-    with open_raster(image, model.channels, options) as raster:
+    with open_raster(image, model.channels, options, predictor.read) as raster:
         sink = LabelSink(len(predictor.classes))
         summary = _TiledRun(model, raster, sink, options, progress).run()
     named = str(image) if isinstance(image, str | Path) else None
