@@ -11,6 +11,7 @@ import gc
 import importlib
 import statistics
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -122,36 +123,44 @@ def analyze_model(
         raise ValueError(f'default_scope is {scope!r}; analyze knows {" and ".join(_TASKS)}.')
     init_default_scope(scope)
     package, forward = _TASKS[scope]
-    make = importlib.import_module(f'{package}.random_batch').random_batch
     model: Any = revert_sync_batchnorm(MODELS.build(_resized(config.model, size)))
+    make = importlib.import_module(f'{package}.random_batch').random_batch
     batch = partial(make, model, size)
-    names = part_names(model)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            counts = [multiply_adds_by_part(model, batch(1), mode) for mode in (forward, 'loss')]
-            return _measured(model.to(target), config, partial(batch, batch_size), names, counts)
+            counts = _counts(model, batch, forward, batch_size)
+            return _measured(model.to(target), config, partial(batch, batch_size), counts)
     except torch.OutOfMemoryError as error:
         raise ValueError(
             f'{batch_size} images of {size[0]} x {size[1]} pixels do not fit into the memory of '
             f'{device}: lower --batch-size or --size.'
         ) from error
     except ValueError as error:
-        if 'more than 1 value per channel' not in str(error):
-            raise
-        raise ValueError(
-            f'Batch norm of this model cannot train on a batch of {batch_size}: '
-            'pass --batch-size 2 or more.'
-        ) from error
+        if 'more than 1 value per channel' in str(error):
+            error = ValueError(
+                f'Batch norm of this model cannot train on a batch of {batch_size}: '
+                'pass --batch-size 2 or more.'
+            )
+        raise error
+
+
+def _counts(
+    model: Any, batch: Callable[[int], dict[str, Any]], forward: str, batch_size: int
+) -> list[Counter[str]]:
+    """Return the multiply-adds of one image: without losses, and in a training step."""
+    images = min(batch_size, 2)  # batch norm may need two
+    training = multiply_adds_by_part(model, batch(images), 'loss')
+    return [
+        multiply_adds_by_part(model, batch(1), forward),
+        Counter({part: count // images for part, count in training.items()}),
+    ]
 
 
 def _measured(
-    model: Any,
-    config: Config,
-    batch: Callable[[], dict[str, Any]],
-    names: list[str],
-    counts: list[Counter[str]],
+    model: Any, config: Config, batch: Callable[[], dict[str, Any]], counts: list[Counter[str]]
 ) -> Analysis:
+    names = part_names(model)
     device = next(model.parameters()).device
     settings = config.get('optim_wrapper')
     mixed = settings and device.type == 'cuda'
@@ -241,24 +250,35 @@ def saved_bytes_by_part(
     known = {
         tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
     }
-    counted: Counter[str] = Counter()
+    # Weak: what a branch without influence on the losses saves, such as accuracy, is freed at once.
+    references: list[weakref.ref[_Saved]] = []
 
-    def save(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            known.add(storage.data_ptr())
-            counted[current[-1]] += storage.nbytes()
-        return tensor
+    def save(tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor, current[-1])
+        references.append(weakref.ref(saved))
+        return saved
 
     with (
         context or nullcontext(),
         _current_part(model, lambda part: None) as current,
-        saved_tensors_hooks(save, lambda tensor: tensor),
+        saved_tensors_hooks(save, lambda saved: saved.tensor),
     ):
-        losses = model(**data, mode='loss')  # keeps the graph, so that no storage is used again
+        losses = model(**data, mode='loss')  # keeps the graph
+    counted: Counter[str] = Counter()
+    for saved in (reference() for reference in references):
+        storage = saved.tensor.untyped_storage() if saved else None
+        if saved and storage and storage.data_ptr() not in known:
+            known.add(storage.data_ptr())
+            counted[saved.part] += storage.nbytes()
     del losses
     gc.collect()
     return counted
+
+
+@dataclass(eq=False)
+class _Saved:
+    tensor: Tensor
+    part: str
 
 
 @contextmanager
