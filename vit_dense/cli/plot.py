@@ -1,11 +1,8 @@
 """Draw learning curves and figures of each class of trainings, and print them as tables."""
 
-import json
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .models import run_command
@@ -20,7 +17,6 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory of a training')
     parser.add_argument('--out', required=True, help='the picture to write: .png, .svg or .pdf')
-    parser.add_argument('--json', help='file for all curves and figures')
     parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser
 
@@ -37,10 +33,6 @@ def plot(args: Namespace) -> None:
     draw_runs(runs, args.out)
     _print_curves(runs)
     _print_classes(runs)
-    if args.json:
-        text = json.dumps([asdict(run) for run in runs])
-        content = json.loads(text, parse_constant=lambda _: None)  # JSON knows no NaN
-        Path(args.json).write_text(json.dumps(content), encoding='utf-8')
     print(f'\n{args.out}')
 
 
