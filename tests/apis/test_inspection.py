@@ -152,6 +152,9 @@ def test_the_command(image, tmp_path, monkeypatch, capsys):
     code, text = run('--class', 'hores')
     assert code == 2
     assert "no class 'hores'" in text
+    monkeypatch.setattr(sys, 'argv', [*call[:3], str(image), str(image), '--out', str(out)])
+    assert cli.main() == 2
+    assert 'name the model and one image' in capsys.readouterr().err
     monkeypatch.setattr(sys, 'argv', [*call, '--point', 'here'])
     with pytest.raises(SystemExit):
         cli.main()

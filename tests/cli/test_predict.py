@@ -95,6 +95,21 @@ def test_mistakes(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'message'),
+    [
+        ('--bands', '3;2', "'3;2': give numbers of bands, such as 3,2,1"),
+        ('--scale-from', '5', "'5': give two numbers, such as 0,10000"),
+    ],
+)
+def test_mistyped_numbers(
+    call, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        call('m.pth', '.', '--out', 'out', '--tile', option, value)
+    assert message in capsys.readouterr().err
+
+
 def test_tiles(tmp_path: Path, call, capsys: pytest.CaptureFixture[str]) -> None:
     picture = np.arange(70 * 90 * 3, dtype=np.uint8).reshape(70, 90, 3)
     cv2.imwrite(str(tmp_path / 'in.png'), picture)

@@ -42,7 +42,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         '--score-threshold',
         type=float,
-        help='minimum score of objects (default: 0.3 in pictures and masks, none in JSON)',
+        help='minimum score of objects (default: 0.3 in pictures, masks and slices, none in JSON)',
     )
     parser.add_argument(
         '--classes', nargs='+', metavar='NAME', help='only these objects, or colours of overlays'

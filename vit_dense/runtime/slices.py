@@ -276,7 +276,8 @@ def _masks(merged: list[_Object], size: tuple[int, int]) -> NDArray[np.bool_] | 
     if needed > _MASK_BYTES:
         raise ValueError(
             f'The masks of {len(merged)} objects in an image of {size[1]}x{size[0]} pixels need '
-            f'{needed / 2**30:.1f} GiB. Raise score_threshold, or leave masks out (masks=False).'
+            f'{needed / 2**30:.1f} GiB. Raise score_threshold (--score-threshold), or leave masks '
+            'out (masks=False).'
         )
     masks = np.zeros((len(merged), *size), bool)
     for target, one in zip(masks, merged, strict=True):
