@@ -156,3 +156,15 @@ def test_a_config_alone_has_no_weights(
     assert predict.main() == 2
     assert 'name the checkpoint, too' in capsys.readouterr().err
     assert models.split_model(arguments[:2]) == (arguments[:1], arguments[1:2])
+
+
+@pytest.mark.parametrize(
+    ('names', 'device', 'message'),
+    [
+        (['m.onnx', 'm.pth'], 'auto', r'm\.onnx has its weights: leave m\.pth out'),
+        (['m.xml'], 'cuda', r'--device cuda: exported files run on the CPU'),
+    ],
+)
+def test_what_exported_files_do_not_take(names: list[str], device: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.open_model(names, device)

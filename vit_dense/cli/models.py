@@ -41,6 +41,10 @@ def open_model(names: Sequence[str], device: str = 'auto') -> Predictor:
     if Path(names[0]).suffix in _EXPORTED:
         from ..runtime import load_exported
 
+        if len(names) > 1:
+            raise ValueError(f'{names[0]} has its weights: leave {names[1]} out.')
+        if device not in ('auto', 'cpu'):
+            raise ValueError(f'--device {device}: exported files run on the CPU. Leave it out.')
         return load_exported(names[0])
     from ..apis import load_model
 
