@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..backbones.families import explicit_attention
 from ..ops.exporting import Sampling, export_sampling
 
 
@@ -39,7 +40,8 @@ def trace(
     shapes: dict[str, Any] = dict.fromkeys(inputs)
     if dynamic:
         shapes['image'] = dict.fromkeys(dynamic, Dim.DYNAMIC)
-    with torch.no_grad(), export_sampling(sampling):
+    # The exporter writes fused attention of tensors (B, heads, N, D) only, and not SAM's.
+    with torch.no_grad(), export_sampling(sampling), explicit_attention(module.modules()):
         try:
             folded: Any = _trace(module, inputs, shapes).module()
             _fold(folded)
