@@ -26,9 +26,10 @@ def files(folder: Path) -> list[str]:
 def run(inputs: Any, out: Path, kinds: str = 'masks', **options: Any) -> Any:
     task = options.pop('task', 'segmentation')
     skip = options.pop('skip_existing', False)
+    truth = options.pop('annotations', None)
     model = StubPredictor(task)
     job = Output(out, tuple(kinds.split(',')), **options)
-    summary = predict_files(model, inputs, job, skip_existing=skip)
+    summary = predict_files(model, inputs, job, skip_existing=skip, annotations=truth)
     return summary, model
 
 
@@ -96,6 +97,37 @@ def test_objects_in_one_file(tmp_path: Path) -> None:
     assert merged[2]['file_name'] == '000000000285.png'
     mask = cv2.imread(str(tmp_path / 'out/masks/000000000139.png'), cv2.IMREAD_UNCHANGED)
     assert np.unique(mask).tolist() == [0, 1]  # the score of the second is below 0.3
+
+
+def test_ids_are_those_of_the_annotations(tmp_path: Path) -> None:
+    for name in ('a/1.png', 'b/1.png', 'b/2.png'):
+        write_image(tmp_path / 'in' / name, 1)
+    run([tmp_path / 'in'], tmp_path / 'out', 'json', task='detection')
+    counted = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert [one['image_id'] for one in counted] == [1, 1, 2, 2, 3, 3]  # two are called 1
+    names = {'a/1.png': 11, 'b/1.png': 12, 'b/2.png': 7}
+    truth = {
+        'images': [{'file_name': name, 'id': number} for name, number in names.items()],
+        'categories': [{'name': n, 'id': i} for n, i in (('car', 3), ('road', 90), ('sky', 4))],
+    }
+    path = tmp_path / 'truth.json'
+    path.write_text(json.dumps(truth))
+    inputs, out = [tmp_path / 'in'], tmp_path / 'out'
+    run(inputs, out, 'json', task='detection', annotations=path)
+    written = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert [one['image_id'] for one in written] == [11, 11, 12, 12, 7, 7]
+    assert [one['category_id'] for one in written[:2]] == [3, 90]
+    truth['images'].pop()
+    path.write_text(json.dumps(truth))
+    with pytest.raises(ValueError, match=r'lacks 1 of 3 images, such as b/2\.png'):
+        run(inputs, out, 'json', task='detection', annotations=path)
+    truth['categories'].pop()
+    path.write_text(json.dumps(truth))
+    with pytest.raises(ValueError, match='lacks classes of the model: sky'):
+        run(inputs, out, 'json', task='detection', annotations=path)
+    path.write_text('[]')
+    with pytest.raises(ValueError, match='not a file of COCO'):
+        run(inputs, out, 'json', task='detection', annotations=path)
 
 
 def test_threshold_and_classes(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         '--skip-existing', action='store_true', help='go on with a run that was stopped'
     )
+    parser.add_argument(
+        '--annotations',
+        metavar='FILE',
+        help='annotation file of COCO whose image and category ids predictions.json has',
+    )
     parts = parser.add_argument_group('large images')
     parts.add_argument(
         '--tile',
@@ -146,6 +151,7 @@ def predict(args: Namespace) -> int:
         skip_existing=args.skip_existing,
         tiles=tiles,
         slices=slices,
+        annotations=args.annotations,
     )
     _print_summary(summary, output)
     return _SOME_FAILED if summary.errors else 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .coco_ids import CocoIds, count_ids, read_ids
 from .inputs import InputError, Item, Source, expand
 from .output import Output, output_names
 from .predictor import PredictOptions, Predictor
@@ -48,6 +49,7 @@ def predict_files(
     skip_existing: bool = False,
     tiles: TileOptions | None = None,
     slices: SliceOptions | None = None,
+    annotations: str | Path | None = None,
 ) -> Summary:
     """Predict images, folders, patterns and videos, and write the results.
 
@@ -59,10 +61,12 @@ def predict_files(
         skip_existing: Leave out images whose files are there, as of a run that was stopped.
         tiles: Segment images in tiles, without loading them whole; masks and JSON are written.
         slices: Detect in slices of images and frames.
+        annotations: A file of COCO's with which the objects are to be evaluated: its ids of images
+            and categories are written.
 
     Raises:
         ValueError: A folder has no image, an option does not fit the model, two inputs have one
-            name, or the disk is full.
+            name, `annotations` lacks a class or an image, or the disk is full.
     """
     _check(predictor, output, tiles, slices)
     names = output_names(list(_without_results(expand(inputs), output)))
@@ -71,6 +75,7 @@ def predict_files(
     videos = {name: item for name, item in wanted.items() if _is_video(item)}
     images = {name: item for name, item in wanted.items() if name not in videos}
     summary = Summary(skipped=len(done))
+    ids = _ids(predictor, {n: i for n, i in names.items() if not _is_video(i)}, annotations)
 
     def predict(items: Iterable[Item]) -> _Results:
         if slices is not None:
@@ -91,8 +96,14 @@ def predict_files(
             _note(error, item, output, summary)
     summary.seconds = time.monotonic() - start
     if 'json' in output.kinds and predictor.task == 'detection':
-        output.merge({name: item for name, item in names.items() if not _is_video(item)})
+        output.merge(ids)
     return summary
+
+
+def _ids(predictor: Predictor, names: dict[str, Item], path: str | Path | None) -> CocoIds:
+    if path is None:
+        return count_ids(names, predictor.classes)
+    return read_ids(path, names, predictor.classes)
 
 
 def _complete(names: dict[str, Item], output: Output, *, tiled: bool) -> set[str]:
