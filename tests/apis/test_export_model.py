@@ -152,8 +152,15 @@ def small_upernet() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backbone', ['SimpleFeaturePyramid', 'ViTAdapter', 'ViTCoMer'])
-@pytest.mark.parametrize('sampling', ['grid_sample', 'gather'])
+@pytest.mark.parametrize(
+    ('backbone', 'sampling'),
+    [
+        ('SimpleFeaturePyramid', 'grid_sample'),
+        ('ViTAdapter', 'grid_sample'),
+        ('ViTAdapter', 'gather'),
+        ('ViTCoMer', 'grid_sample'),
+    ],
+)
 def test_adapters(backbone: str, sampling: str, tmp_path: Path) -> None:
     model = segmentor(backbone, {**small_upernet(), 'in_channels': [64] * 4})
     if backbone == 'SimpleFeaturePyramid':

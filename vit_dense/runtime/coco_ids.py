@@ -47,9 +47,7 @@ def read_ids(path: str | Path, names: dict[str, Item], classes: Sequence[str]) -
         categories = {one['name']: int(one['id']) for one in content['categories']}
         files = {one['file_name']: int(one['id']) for one in content['images']}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'--annotations {path}: no annotation file of COCO ({error!r}).'
-        ) from error
+        raise ValueError(f'--annotations {path}: not a file of COCO ({error!r}).') from error
     lacking = [name for name in classes if name not in categories]
     if lacking:
         raise ValueError(
