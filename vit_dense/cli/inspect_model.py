@@ -1,7 +1,6 @@
 """Draw features, attention and relevance of a model for one image."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from pathlib import Path
 
 from .models import add_model_options, run_command, split_model
 
@@ -63,8 +62,7 @@ def inspect(args: Namespace) -> None:
     )
     for note in notes:
         print(f'Not shown: {note}')
-    count = len(list(Path(args.out).glob('*.png'))) - 1
-    print(f'{sheet}, and {count} single pictures beside it')
+    print(f'{sheet}, and single pictures beside it')
 
 
 def main() -> int:
