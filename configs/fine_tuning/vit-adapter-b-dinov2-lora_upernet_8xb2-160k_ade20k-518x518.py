@@ -2,7 +2,7 @@
 
     pip install -e '.[peft]'
 
-`tools/export_checkpoint.py` adds the updates to the weights after training.
+`tools/merge_lora.py` adds the updates to the weights after training.
 """
 
 _base_ = '../vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'

@@ -81,7 +81,6 @@ def test_a_plain_vit_by_hand() -> None:
     assert vit.training_memory == 16 * vit.parameters + vit.activations
     assert (found.size, found.optimizer, found.device) == ((112, 160), 'AdamW', 'cpu')
     assert found.images_per_second > 0
-    assert found.peak_training is None
 
 
 def test_memory_grows_with_the_batch_and_frozen_parameters_have_no_gradient() -> None:
@@ -121,6 +120,20 @@ def test_saved_bytes_of_known_layers() -> None:
     # the square saves it again. No weight.
     assert saved == {'backbone': 4 * 70, 'neck': 4 * (140 + 35)}
     assert multiply_adds_by_part(model, {'image': image}, 'tensor')['neck'] == 7 * 20 * 5
+
+
+class Accuracy(nn.Module):
+    """Saves the places of maxima, for an output that nothing depends on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.topk(1).values.square()
+        return x
+
+
+def test_what_is_saved_for_nothing_is_not_counted() -> None:
+    heads = nn.Sequential(Accuracy(), nn.ReLU(), Accuracy(), nn.Sigmoid())
+    saved = saved_bytes_by_part(Layers(nn.Linear(10, 20), heads), {'image': torch.zeros(7, 10)})
+    assert saved == {'backbone': 4 * 70, 'neck': 4 * 140 * 2}
 
 
 class Sampling(nn.Module):
@@ -240,3 +253,11 @@ def test_a_config_without_optimizer() -> None:
     found = analyze_model(config, size=(32, 32), device='cpu')
     assert found.optimizer is None
     assert found.total.training_memory == 8 * found.total.parameters + found.total.activations
+
+
+def test_batch_norm_of_one_value_is_counted_on_two_images() -> None:
+    config = segmentor()
+    batch_norm(config)
+    found = analyze_model(config, size=(16, 16), batch_size=2, device='cpu')
+    head = next(part for part in found.parts if part.name == 'decode_head')
+    assert head.training_multiply_adds == head.multiply_adds == WIDTH * (9 * WIDTH + 3)

@@ -144,7 +144,8 @@ def test_the_command(image, tmp_path, monkeypatch, capsys):
 
     code, text = run('--point', '90,60', '--class', '0', '--method', 'gradcam')
     assert code == 0
-    assert f'{out}/sheet.png, and 26 single pictures beside it' in text
+    assert f'{out}/sheet.png, and single pictures beside it' in text
+    assert len(list(out.glob('*.png'))) == 27
     code, text = run('--point', '96,60')
     assert code == 2
     assert '--point 96,60' in text
@@ -152,6 +153,9 @@ def test_the_command(image, tmp_path, monkeypatch, capsys):
     code, text = run('--class', 'hores')
     assert code == 2
     assert "no class 'hores'" in text
+    monkeypatch.setattr(sys, 'argv', [*call[:3], str(image), str(image), '--out', str(out)])
+    assert cli.main() == 2
+    assert 'name the model and one image' in capsys.readouterr().err
     monkeypatch.setattr(sys, 'argv', [*call, '--point', 'here'])
     with pytest.raises(SystemExit):
         cli.main()

@@ -1,5 +1,6 @@
 """Tiles and slices of models of mmseg and mmdet."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -122,3 +123,24 @@ def test_slices_of_a_real_detector():
         for box in everything
     ]
     assert all(one.any() for one in covered)  # merging makes boxes larger, never smaller
+
+
+class LoadNegative:
+    """A loader that reads other pixels than OpenCV."""
+
+    def __call__(self, sample):
+        image = 255 - cv2.imread(sample['img_path'])
+        shapes = {'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]}
+        return {**sample, **shapes, 'img': image}
+
+
+def test_tiles_and_slices_are_read_by_the_loader_of_the_config(tmp_path):
+    path = tmp_path / 'image.png'
+    cv2.imwrite(str(path), IMAGE)
+    predictor = segmentor()
+    predictor.config.test_dataloader.dataset.pipeline[0] = {'type': LoadNegative}
+    of_file, _ = segment_tiled(predictor, str(path))
+    of_array, _ = segment_tiled(predictor, 255 - IMAGE)
+    np.testing.assert_array_equal(of_file.labels, of_array.labels)
+    assert (segment_tiled(predictor, IMAGE)[0].labels != of_file.labels).any()
+    np.testing.assert_array_equal(predictor.read(str(path)), 255 - IMAGE)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
@@ -19,7 +20,9 @@ import vit_dense.detection
 import vit_dense.segmentation  # noqa: F401
 from examples.streets import DemoSpec, write_demo_dataset
 from vit_dense.apis import TorchPredictor, evaluate_model, load_config, load_model
+from vit_dense.apis.convert_results import to_detections
 from vit_dense.apis.devices import free_memory
+from vit_dense.apis.model import _num_classes
 from vit_dense.runtime import InputError, PredictOptions
 from vit_dense.runtime.inputs import expand
 
@@ -303,21 +306,30 @@ def test_an_image_of_one_line_is_told(segmentor: TorchPredictor) -> None:
         segmentor.predict(np.zeros((1, 30_000, 3), np.uint8))
 
 
-@pytest.mark.parametrize(
-    ('scope', 'kind', 'count', 'first'),
-    [('mmdet', 'CocoDataset', 80, 'person'), ('mmseg', 'CityscapesDataset', 19, 'road')],
-)
-def test_classes_of_a_data_set_of_the_library(
-    tmp_path: Path, scope: str, kind: str, count: int, first: str
-) -> None:
+def test_classes_of_data_sets_of_the_libraries(tmp_path: Path) -> None:
     """In a new process, which has imported no data set."""
     code = (
         'from mmengine.config import Config\n'
         'from vit_dense.apis.model import _dataset_meta\n'
-        f'data = dict(dataset=dict(type={kind!r}))\n'
-        f'config = Config(dict(default_scope={scope!r}, test_dataloader=data))\n'
-        "classes = _dataset_meta(config)['classes']\n"
-        'print(len(classes), classes[0])'
+        "for scope, kind in (('mmdet', 'CocoDataset'), ('mmseg', 'CityscapesDataset')):\n"
+        '    data = dict(dataset=dict(type=kind))\n'
+        '    config = Config(dict(default_scope=scope, test_dataloader=data))\n'
+        "    classes = _dataset_meta(config)['classes']\n"
+        '    print(len(classes), classes[0])'
     )
     done = run('-c', code, cwd=tmp_path)
-    assert done.stdout.split()[-2:] == [str(count), first], done.stderr
+    assert done.stdout.splitlines()[-2:] == ['80 person', '19 road'], done.stderr
+
+
+def test_classes_of_a_cascade_are_counted() -> None:
+    model, head = torch.nn.Module(), torch.nn.Module()
+    head.num_classes = 5  # type: ignore[assignment]
+    model.roi_head = torch.nn.Module()
+    model.roi_head.bbox_head = torch.nn.ModuleList([torch.nn.Module(), head])
+    assert _num_classes(model) == 5
+
+
+def test_a_panoptic_model_is_told() -> None:
+    sample = DetDataSample(metainfo={'ori_shape': (4, 4)})
+    with pytest.raises(ValueError, match='panoptic'):
+        to_detections(sample, ('car',), np.zeros((1, 3), np.uint8), None)

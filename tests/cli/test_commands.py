@@ -14,7 +14,7 @@ TOOLS = {
     'train': 'train.py',
     'test': 'test.py',
     'convert': 'convert_checkpoint.py',
-    'merge-lora': 'export_checkpoint.py',
+    'merge-lora': 'merge_lora.py',
 }
 
 

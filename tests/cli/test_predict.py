@@ -95,6 +95,21 @@ def test_mistakes(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'message'),
+    [
+        ('--bands', '3;2', "'3;2': give numbers of bands, such as 3,2,1"),
+        ('--scale-from', '5', "'5': give two numbers, such as 0,10000"),
+    ],
+)
+def test_mistyped_numbers(
+    call, capsys: pytest.CaptureFixture[str], option: str, value: str, message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        call('m.pth', '.', '--out', 'out', '--tile', option, value)
+    assert message in capsys.readouterr().err
+
+
 def test_tiles(tmp_path: Path, call, capsys: pytest.CaptureFixture[str]) -> None:
     picture = np.arange(70 * 90 * 3, dtype=np.uint8).reshape(70, 90, 3)
     cv2.imwrite(str(tmp_path / 'in.png'), picture)
@@ -141,3 +156,15 @@ def test_a_config_alone_has_no_weights(
     assert predict.main() == 2
     assert 'name the checkpoint, too' in capsys.readouterr().err
     assert models.split_model(arguments[:2]) == (arguments[:1], arguments[1:2])
+
+
+@pytest.mark.parametrize(
+    ('names', 'device', 'message'),
+    [
+        (['m.onnx', 'm.pth'], 'auto', r'm\.onnx has its weights: leave m\.pth out'),
+        (['m.xml'], 'cuda', r'--device cuda: exported files run on the CPU'),
+    ],
+)
+def test_what_exported_files_do_not_take(names: list[str], device: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.open_model(names, device)

@@ -26,9 +26,10 @@ def files(folder: Path) -> list[str]:
 def run(inputs: Any, out: Path, kinds: str = 'masks', **options: Any) -> Any:
     task = options.pop('task', 'segmentation')
     skip = options.pop('skip_existing', False)
+    truth = options.pop('annotations', None)
     model = StubPredictor(task)
     job = Output(out, tuple(kinds.split(',')), **options)
-    summary = predict_files(model, inputs, job, skip_existing=skip)
+    summary = predict_files(model, inputs, job, skip_existing=skip, annotations=truth)
     return summary, model
 
 
@@ -96,6 +97,37 @@ def test_objects_in_one_file(tmp_path: Path) -> None:
     assert merged[2]['file_name'] == '000000000285.png'
     mask = cv2.imread(str(tmp_path / 'out/masks/000000000139.png'), cv2.IMREAD_UNCHANGED)
     assert np.unique(mask).tolist() == [0, 1]  # the score of the second is below 0.3
+
+
+def test_ids_are_those_of_the_annotations(tmp_path: Path) -> None:
+    for name in ('a/1.png', 'b/1.png', 'b/2.png'):
+        write_image(tmp_path / 'in' / name, 1)
+    run([tmp_path / 'in'], tmp_path / 'out', 'json', task='detection')
+    counted = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert [one['image_id'] for one in counted] == [1, 1, 2, 2, 3, 3]  # two are called 1
+    names = {'a/1.png': 11, 'b/1.png': 12, 'b/2.png': 7}
+    truth = {
+        'images': [{'file_name': name, 'id': number} for name, number in names.items()],
+        'categories': [{'name': n, 'id': i} for n, i in (('car', 3), ('road', 90), ('sky', 4))],
+    }
+    path = tmp_path / 'truth.json'
+    path.write_text(json.dumps(truth))
+    inputs, out = [tmp_path / 'in'], tmp_path / 'out'
+    run(inputs, out, 'json', task='detection', annotations=path)
+    written = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert [one['image_id'] for one in written] == [11, 11, 12, 12, 7, 7]
+    assert [one['category_id'] for one in written[:2]] == [3, 90]
+    truth['images'].pop()
+    path.write_text(json.dumps(truth))
+    with pytest.raises(ValueError, match=r'lacks 1 of 3 images, such as b/2\.png'):
+        run(inputs, out, 'json', task='detection', annotations=path)
+    truth['categories'].pop()
+    path.write_text(json.dumps(truth))
+    with pytest.raises(ValueError, match='lacks classes of the model: sky'):
+        run(inputs, out, 'json', task='detection', annotations=path)
+    path.write_text('[]')
+    with pytest.raises(ValueError, match='not a file of COCO'):
+        run(inputs, out, 'json', task='detection', annotations=path)
 
 
 def test_threshold_and_classes(tmp_path: Path) -> None:
@@ -194,6 +226,26 @@ def test_frames_are_read_as_they_are_needed(video: Path) -> None:
     assert PredictOptions().batch_size == 8
 
 
+def test_the_frames_of_a_video_are_sliced(tmp_path: Path, video: Path) -> None:
+    counts = []
+    for slices in (None, SliceOptions(slice_size=20, whole=False)):
+        out = tmp_path / f'out{len(counts)}'
+        predict_files(StubPredictor('detection'), [video], Output(out, ('json',)), slices=slices)
+        frames = json.loads((out / 'json/clip.json').read_text())['frames']
+        counts.append(sum(one['score'] > 0.3 for one in frames[0]['detections']))
+    assert counts[0] == 1
+    assert counts[1] > 1  # one in each slice
+
+
+def test_videos_are_not_tiled(tmp_path: Path, video: Path) -> None:
+    output = Output(tmp_path / 'out', ('masks',))
+    summary = predict_files(StubPredictor(), [video], output, tiles=TileOptions())
+    assert [error.message for error in summary.errors] == [
+        f'{video}: --tile is for images. Predict videos without it.'
+    ]
+    assert files(tmp_path / 'out') == []
+
+
 def test_a_video_that_is_cut_off_is_told(tmp_path: Path) -> None:
     whole, cut = tmp_path / 'whole.avi', tmp_path / 'cut.avi'
     with_frames = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*'MJPG'), 5, (64, 48))
@@ -205,15 +257,6 @@ def test_a_video_that_is_cut_off_is_told(tmp_path: Path) -> None:
     summary, _ = run([whole, cut], tmp_path / 'out')
     (note,) = summary.notes
     assert note.startswith(f'{cut}: {summary.predicted - 20} of 20 frames')
-
-
-@pytest.mark.parametrize('option', ['tiles', 'slices'])
-def test_videos_have_no_tiles_or_slices(tmp_path: Path, video: Path, option: str) -> None:
-    task: Any = {'tiles': 'segmentation', 'slices': 'detection'}[option]
-    parts: Any = {'tiles': TileOptions(tile=64), 'slices': SliceOptions(slice_size=64)}[option]
-    output = Output(tmp_path / 'out', ('masks',))
-    with pytest.raises(ValueError, match='videos are not predicted in tiles or slices'):
-        predict_files(StubPredictor(task), [video], output, **{option: parts})
 
 
 def test_objects_of_two_images_of_one_number_are_apart(tmp_path: Path) -> None:

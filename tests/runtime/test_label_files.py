@@ -1,5 +1,7 @@
 """Label maps written row by row are what other readers see."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import rasterio
 from function_predictor import FunctionPredictor, pixel_scores
 from PIL import Image
 
+from vit_dense.runtime import label_files
 from vit_dense.runtime.tiles import TileOptions, predict_tiled
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (150, 131, 3), np.uint8)
@@ -50,4 +53,27 @@ def test_geotiff_is_tiled_compressed_and_names_its_classes(tmp_path):
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r'labels\.jpg: labels are written as \.png or \.tif'):
         predict_tiled(FunctionPredictor(pixel_scores), IMAGE, tmp_path / 'labels.jpg')
+    assert not list(tmp_path.iterdir())
+
+
+class CutDataset:
+    """A dataset of rasterio on a disk that is full when it is closed."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def close(self):
+        self.dataset.close()
+        os.truncate(self.dataset.name, os.path.getsize(self.dataset.name) - 100)
+
+
+def test_a_geotiff_that_is_not_whole_is_no_result(tmp_path, monkeypatch):
+    create = label_files._create
+    monkeypatch.setattr(label_files, '_create', lambda *given: CutDataset(create(*given)))
+    out = tmp_path / 'labels.tif'
+    with pytest.raises(OSError, match=r'labels\.tif: .* is the disk full\?'):
+        predict_tiled(FunctionPredictor(pixel_scores), IMAGE, out, TileOptions(tile=64))
     assert not list(tmp_path.iterdir())

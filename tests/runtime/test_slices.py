@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from function_predictor import FunctionPredictor
 
-from vit_dense.runtime import slices
-from vit_dense.runtime.slices import SliceOptions, predict_sliced
+from vit_dense.runtime import Item, slices
+from vit_dense.runtime.slices import SliceOptions, iter_sliced, predict_sliced
 
 # x1, y1, x2, y2 on a 200 x 260 image, in slices of 100 that share 20 pixels: inside one slice, on
 # a border, on a corner of four slices, at the last pixel, and two of different classes at a place.
@@ -192,3 +192,13 @@ def test_without_sahi_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(builtins, '__import__', refuse)
     with pytest.raises(ValueError, match=r'vit_dense\[slice\]'):
         predict_sliced(predictor(), draw([]), SliceOptions(slice_size=100))
+
+
+def test_items_are_sliced_in_their_own_channel_order():
+    """As of PIL images, whose order is known."""
+    image = draw(BOXES, CLASSES)
+    rgb = np.ascontiguousarray(image[..., ::-1])
+    items = [Item('0', array=image, channel_order='bgr'), Item('1', array=rgb, channel_order='rgb')]
+    found = [result for _, result in iter_sliced(predictor(), items, SliceOptions(slice_size=100))]
+    assert len(found[0]) == len(BOXES)
+    np.testing.assert_array_equal(found[0].boxes, found[1].boxes)

@@ -11,6 +11,7 @@ import gc
 import importlib
 import statistics
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, OPTIMIZERS, init_default_scope
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -77,8 +78,6 @@ class Analysis:
         parts: In the order of the model.
         total: Their sum.
         images_per_second: Of `test_step`, so with normalisation and post-processing.
-        peak_prediction: Peak of the CUDA allocator while it predicts, in bytes; None on CPUs.
-        peak_training: The same of a training step with the optimizer; None on CPUs.
         optimizer: Its type, or None if the config has none.
     """
 
@@ -88,8 +87,6 @@ class Analysis:
     parts: tuple[Part, ...]
     total: Part
     images_per_second: float
-    peak_prediction: int | None
-    peak_training: int | None
     optimizer: str | None
 
 
@@ -126,40 +123,48 @@ def analyze_model(
         raise ValueError(f'default_scope is {scope!r}; analyze knows {" and ".join(_TASKS)}.')
     init_default_scope(scope)
     package, forward = _TASKS[scope]
-    make = importlib.import_module(f'{package}.random_batch').random_batch
     model: Any = revert_sync_batchnorm(MODELS.build(_resized(config.model, size)))
+    make = importlib.import_module(f'{package}.random_batch').random_batch
     batch = partial(make, model, size)
-    names = part_names(model)
     try:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            counts = [multiply_adds_by_part(model, batch(1), mode) for mode in (forward, 'loss')]
-            return _measured(model.to(target), config, partial(batch, batch_size), names, counts)
+            counts = _counts(model, batch, forward, batch_size)
+            return _measured(model.to(target), config, partial(batch, batch_size), counts)
     except torch.OutOfMemoryError as error:
         raise ValueError(
             f'{batch_size} images of {size[0]} x {size[1]} pixels do not fit into the memory of '
             f'{device}: lower --batch-size or --size.'
         ) from error
     except ValueError as error:
-        if 'more than 1 value per channel' not in str(error):
-            raise
-        raise ValueError(
-            f'Batch norm of this model cannot train on a batch of {batch_size}: '
-            'pass --batch-size 2 or more.'
-        ) from error
+        if 'more than 1 value per channel' in str(error):
+            error = ValueError(
+                f'Batch norm of this model cannot train on a batch of {batch_size}: '
+                'pass --batch-size 2 or more.'
+            )
+        raise error
+
+
+def _counts(
+    model: Any, batch: Callable[[int], dict[str, Any]], forward: str, batch_size: int
+) -> list[Counter[str]]:
+    """Return the multiply-adds of one image: without losses, and in a training step."""
+    images = min(batch_size, 2)  # batch norm may need two
+    training = multiply_adds_by_part(model, batch(images), 'loss')
+    return [
+        multiply_adds_by_part(model, batch(1), forward),
+        Counter({part: count // images for part, count in training.items()}),
+    ]
 
 
 def _measured(
-    model: Any,
-    config: Config,
-    batch: Callable[[], dict[str, Any]],
-    names: list[str],
-    counts: list[Counter[str]],
+    model: Any, config: Config, batch: Callable[[], dict[str, Any]], counts: list[Counter[str]]
 ) -> Analysis:
+    names = part_names(model)
     device = next(model.parameters()).device
     settings = config.get('optim_wrapper')
-    wrapper = build_optim_wrapper(model, settings) if settings and device.type == 'cuda' else None
-    context = wrapper.optim_context(model) if wrapper else nullcontext()
+    mixed = settings and device.type == 'cuda'
+    context = build_optim_wrapper(model, settings).optim_context(model) if mixed else nullcontext()
     saved = saved_bytes_by_part(model, batch(), context)
     state = _state_bytes(settings.optimizer) if settings else 0.0
     parts = []
@@ -180,7 +185,6 @@ def _measured(
         parts.append(part)
     figures = [list(vars(part).values())[1:] for part in parts]
     example = batch()
-    peaks = _cuda_peaks(model, batch, wrapper) if device.type == 'cuda' else (None, None)
     return Analysis(
         size=tuple(example['inputs'][0].shape[1:]),
         batch_size=len(example['inputs']),
@@ -188,8 +192,6 @@ def _measured(
         parts=tuple(part for part in parts if any(list(vars(part).values())[1:])),
         total=Part('total', *map(sum, zip(*figures, strict=True))),
         images_per_second=_images_per_second(model, example),
-        peak_prediction=peaks[0],
-        peak_training=peaks[1],
         optimizer=settings.optimizer.type if settings else None,
     )
 
@@ -248,24 +250,35 @@ def saved_bytes_by_part(
     known = {
         tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
     }
-    counted: Counter[str] = Counter()
+    # Weak: what a branch without influence on the losses saves, such as accuracy, is freed at once.
+    references: list[weakref.ref[_Saved]] = []
 
-    def save(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            known.add(storage.data_ptr())
-            counted[current[-1]] += storage.nbytes()
-        return tensor
+    def save(tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor, current[-1])
+        references.append(weakref.ref(saved))
+        return saved
 
     with (
         context or nullcontext(),
         _current_part(model, lambda part: None) as current,
-        saved_tensors_hooks(save, lambda tensor: tensor),
+        saved_tensors_hooks(save, lambda saved: saved.tensor),
     ):
-        losses = model(**data, mode='loss')  # keeps the graph, so that no storage is used again
+        losses = model(**data, mode='loss')  # keeps the graph
+    counted: Counter[str] = Counter()
+    for saved in (reference() for reference in references):
+        storage = saved.tensor.untyped_storage() if saved else None
+        if saved and storage and storage.data_ptr() not in known:
+            known.add(storage.data_ptr())
+            counted[saved.part] += storage.nbytes()
     del losses
     gc.collect()
     return counted
+
+
+@dataclass(eq=False)
+class _Saved:
+    tensor: Tensor
+    part: str
 
 
 @contextmanager
@@ -332,24 +345,6 @@ def _state_bytes(optimizer: dict[str, Any]) -> float:
     built.step()
     tensors = [one for one in built.state[weight].values() if isinstance(one, Tensor)]
     return sum(one.nbytes for one in tensors if one.numel() > 1) / weight.numel()
-
-
-def _cuda_peaks(
-    model: Any, batch: Callable[[], dict[str, Any]], wrapper: OptimWrapper | None
-) -> tuple[int, int | None]:
-    def peak(step: Callable[[], object]) -> int:
-        step()  # allocates what lasts: gradients, state of the optimizer
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated()
-
-    model.eval()
-    with torch.no_grad():
-        predicting = peak(lambda: model.test_step(batch()))
-    model.train()
-    return predicting, peak(lambda: model.train_step(batch(), wrapper)) if wrapper else None
 
 
 def _images_per_second(model: Any, batch: dict[str, Any]) -> float:

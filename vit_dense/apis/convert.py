@@ -17,7 +17,7 @@ from ..weights.architecture import guess_architecture
 from ..weights.match import require
 from ..weights.read import read_tensors
 from .config import load_config
-from .export import without_lora
+from .merge_lora import without_lora
 
 _TORCH = ('.pth', '.pt')
 _SUFFIXES = (*_TORCH, '.safetensors')

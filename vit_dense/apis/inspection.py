@@ -60,19 +60,12 @@ def inspect_model(
     batch = model.data_preprocessor(pseudo_collate([prepared.data]), False)
     sample = prepared.data['data_samples']
     picture = input_picture(sample, prepared.data['inputs'], reverse=reverses_channels(model))
-    height, width = picture.shape[:2]
-    x, y = point or (width // 2, height // 2)
-    if not (0 <= x < width and 0 <= y < height):
-        raise ValueError(
-            f'--point {x},{y}: {image} has {width}x{height} pixels; give x in 0..{width - 1} and '
-            f'y in 0..{height - 1}.'
-        )
     subject = Subject(
         model,
         batch,
         picture,
         predictor.classes,
-        (x, y),
+        _place(point, picture, str(image)),
         weights=_weights(predictor, config, checkpoint),
         prediction=_prediction(predictor, prepared, picture),
     )
@@ -84,6 +77,18 @@ def inspect_model(
     sheet = Path(out) / 'sheet.png'
     write_picture(sheet, page)
     return sheet, notes
+
+
+def _place(point: tuple[int, int] | None, picture: Picture, name: str) -> tuple[int, int]:
+    """Return the point, or the centre."""
+    height, width = picture.shape[:2]
+    x, y = point or (width // 2, height // 2)
+    if not (0 <= x < width and 0 <= y < height):
+        raise ValueError(
+            f'--point {x},{y}: {name} has {width}x{height} pixels; give x in 0..{width - 1} and '
+            f'y in 0..{height - 1}.'
+        )
+    return x, y
 
 
 def _class_index(name: str, predictor: TorchPredictor) -> int:

@@ -12,10 +12,12 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
+from numpy.typing import NDArray
 from torch import nn
 
 from ..data.pictures import complete_palette
 from ..engine.checkpoint_check import check_class_names, fit_checkpoint
+from ..engine.half_precision import warn_slow_bfloat16
 from ..engine.model_input import input_picture
 from ..engine.normalization_check import reverses_channels
 from ..engine.wrappers import unwrap
@@ -156,6 +158,8 @@ class TorchPredictor(Predictor):
             raise ValueError('scores: test-time augmentation returns labels alone. Leave tta out.')
         if options.dtype is not None and options.dtype not in _DTYPES:
             raise ValueError(f'dtype={options.dtype!r}: give one of {", ".join(_DTYPES)}.')
+        if options.dtype == 'bfloat16':
+            warn_slow_bfloat16(self.device)
 
     def prepare(self, item: Item, options: PredictOptions) -> Prepared:
         """Run the config's test pipeline on one image."""
@@ -197,6 +201,16 @@ class TorchPredictor(Predictor):
         return [
             self._result(sample, one, options) for sample, one in zip(samples, batch, strict=True)
         ]
+
+    def read(self, path: str) -> NDArray[Any]:
+        """Return the pixels of a file, by the first step of the test pipeline."""
+        steps = self._test_pipeline(False)
+        if loads_plain_colour(steps):
+            return read_image(path)
+        read_checked(path)
+        with _scope(self.config):
+            loaded = Compose(steps[:1])({'img_path': path})
+        return np.asarray(loaded['img'])
 
     def tile_model(self) -> TileModel:
         """Return this model without the resizing of its test pipeline, for large images."""

@@ -13,15 +13,12 @@ from .runs import Run
 _COLUMNS = 3
 _WIDTH, _HEIGHT = 4.2, 2.8  # inches of a panel
 _BAR = 0.17  # inches
-_MOST_CLASSES = 40
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 
 
 def draw_runs(runs: Sequence[Run], path: str | Path) -> None:
     """Write one picture with a panel for each curve and one for the classes.
-
-    Of more than 40 classes, those are drawn in which the runs differ most, or the worst of one run.
 
     Args:
         runs: From `read_run`.
@@ -31,7 +28,7 @@ def draw_runs(runs: Sequence[Run], path: str | Path) -> None:
         ValueError: Matplotlib does not know the suffix.
     """
     names = list(dict.fromkeys(name for run in runs for name in run.curves))
-    classes = _chosen(runs)
+    classes = list(dict.fromkeys(name for run in runs for name in run.classes))
     rows = math.ceil(len(names) / _COLUMNS)
     bars = 0.8 + _BAR * len(classes) * (len(runs) + 0.6) if classes else 0.0
     figure = Figure(figsize=(_COLUMNS * _WIDTH, rows * _HEIGHT + bars + 0.4), layout='constrained')
@@ -79,18 +76,3 @@ def _draw_classes(axes: Axes, classes: list[str], runs: Sequence[Run]) -> None:
     axes.grid(axis='x', alpha=0.3)
     figures = sorted({run.figure for run in runs if run.classes})
     axes.set_title(f'{" or ".join(figures)} of each class, last validation', fontsize=10)
-
-
-def _chosen(runs: Sequence[Run]) -> list[str]:
-    names = list(dict.fromkeys(name for run in runs for name in run.classes))
-    if len(names) <= _MOST_CLASSES:
-        return names
-
-    def interest(name: str) -> float:
-        values = [run.classes.get(name, math.nan) for run in runs]
-        known = [value for value in values if not math.isnan(value)]
-        if not known:
-            return -math.inf
-        return max(known) - min(known) if len(runs) > 1 else -known[0]
-
-    return sorted(names, key=interest, reverse=True)[:_MOST_CLASSES]

@@ -2,7 +2,7 @@
 
 Source: LoRA (Hu et al. 2022): a layer computes `W x + (alpha / rank) B A x`, W is frozen; A
 and B are trained. B starts at zero, so that the first forward is the pretrained ViT's. After
-training, the product is added to W (`merge_lora`, `tools/export_checkpoint.py`) at no further cost.
+training, the product is added to W (`merge_lora`, `tools/merge_lora.py`) at no further cost.
 
 The layers come from `peft`, an optional dependency: it is the maintained implementation, and other
 projects know its parameter names and its merging.

@@ -224,12 +224,12 @@ class TimmViT(nn.Module):
         if window is None:
             return self._run_tile(tokens, context, index, None)
         windows = WindowPartition(context.grid, window, self.num_prefix_tokens)
-        images = len(tokens)
+        images = tokens.shape[0]  # `len` would fix the batch of an exported graph
         # Stochastic depth skips a block for an image, not for some of its windows.
         drop_masks = [x.draw(images, tokens) for x in active_drop_paths(self.model.blocks[index])]
         parts = []
         for tile, part in zip(windows.tiles, windows.split(tokens), strict=True):
-            per_window = [x.repeat_interleave(len(part) // images, dim=0) for x in drop_masks]
+            per_window = [x.repeat_interleave(part.shape[0] // images, dim=0) for x in drop_masks]
             parts.append(self._run_tile(part, context, index, tile, *per_window))
         return windows.merge(parts)
 

@@ -131,7 +131,7 @@ class WindowPartition:
         if not self.num_prefix_tokens:
             return windows
         return [
-            torch.cat((prefix.repeat_interleave(len(x) // len(prefix), dim=0), x), dim=1)
+            torch.cat((prefix.repeat_interleave(x.shape[0] // prefix.shape[0], dim=0), x), dim=1)
             for x in windows
         ]
 
@@ -144,7 +144,7 @@ class WindowPartition:
         merged = torch.cat(bands, dim=1).flatten(1, 2)  # (B, h*w, C)
         if not self.num_prefix_tokens:
             return merged
-        batch = len(merged)
+        batch = merged.shape[0]
         prefix = torch.cat([x.unflatten(0, (batch, -1)) for x, _ in parts], dim=1).mean(1)
         return torch.cat((prefix, merged), dim=1)
 

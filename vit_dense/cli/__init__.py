@@ -16,6 +16,7 @@ COMMANDS = {
     'train': ('train', 'train a model from a config'),
     'test': ('test', 'evaluate a checkpoint'),
     'predict': ('predict', 'predict images, folders and videos with a trained model'),
+    'export': ('export', 'write a model as ONNX or OpenVINO file, compared with the model'),
     'serve': ('serve', 'serve a page in the browser to try a model'),
     'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'analyze': ('analyze', 'count parameters, multiply-adds, memory and images/s of a config'),

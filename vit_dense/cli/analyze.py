@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmengine.config import DictAction
 
+from .models import add_model_options, run_command
 from .tables import print_table
 
 if TYPE_CHECKING:
@@ -30,12 +31,11 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         '--batch-size', type=int, default=1, help='images in a batch, for memory and time'
     )
-    parser.add_argument('--device', default='auto', help='cpu, cuda, or auto')
     parser.add_argument('--json', help='file for all figures: memory in bytes')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='settings to override: key=value ...'
     )
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
+    add_model_options(parser)
     return parser
 
 
@@ -79,10 +79,6 @@ def _print(found: 'Analysis') -> None:
     )
     print(f'\n{found.images_per_second:.3g} images/s on {found.device}')
     print(f'optimizer: {found.optimizer or "none in the config, not counted"}')
-    if found.peak_prediction is not None:
-        print(f'peak of CUDA memory: {_mebibytes(found.peak_prediction)} MiB to predict', end='')
-        training = found.peak_training
-        print(f', {_mebibytes(training)} MiB to train' if training is not None else '')
 
 
 def _mebibytes(count: int) -> str:
@@ -95,6 +91,4 @@ def main() -> int:
     args = parser.parse_args()
     if args.size and (len(args.size) > 2 or min(args.size) < 1):
         parser.error('--size takes height and width in pixels, or one number for both')
-    from ..apis.errors import report_user_errors
-
-    return report_user_errors(lambda: analyze(args), debug=args.debug)
+    return run_command(lambda: analyze(args), args)

@@ -1,18 +1,22 @@
 """Draw features, attention and relevance of a model for one image."""
 
-from argparse import ArgumentParser, ArgumentTypeError
-from pathlib import Path
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from .models import add_model_options, run_command, split_model
 
 
-def main() -> int:
-    """Run the command with the options in `sys.argv`, and return its exit code."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or a checkpoint alone')
+def build_parser() -> ArgumentParser:
+    """Return the options."""
+    parser = ArgumentParser(
+        description=__doc__,
+        usage='%(prog)s CONFIG_OR_CHECKPOINT [CHECKPOINT] IMAGE --out DIR [options]',
+    )
     parser.add_argument(
-        'files',
+        'names',
         nargs='+',
-        metavar='[CHECKPOINT] IMAGE',
-        help='the weights (default: those that the config initialises), and the image',
+        metavar='MODEL IMAGE',
+        help='a checkpoint, or a config and a checkpoint (without: weights as before training); '
+        'then the image',
     )
     parser.add_argument('--out', required=True, help='folder for sheet.png and single pictures')
     parser.add_argument(
@@ -33,32 +37,38 @@ def main() -> int:
         default='hirescam',
         help='how relevance is computed (default: %(default)s)',
     )
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
-    args = parser.parse_args()
-    if len(args.files) > 2:
-        parser.error(f'give [CHECKPOINT] IMAGE after the config, got {len(args.files)} files')
-    checkpoint = args.files[0] if len(args.files) == 2 else None
+    add_model_options(parser)
+    return parser
 
-    # Imported here, so that --help answers without torch.
-    from ..apis import inspect_model, report_user_errors
 
-    def job() -> None:
-        sheet, notes = inspect_model(
-            args.config,
-            checkpoint,
-            args.files[-1],
-            args.out,
-            point=args.point,
-            class_name=args.class_name,
-            method=args.method,
-            device=args.device,
+def inspect(args: Namespace) -> None:
+    """Write the pictures, and print where they are and what is missing."""
+    from ..apis import inspect_model
+
+    model, images = split_model(args.names)
+    if len(images) != 1:
+        raise ValueError(
+            f'Got {" ".join(args.names)}: name the model and one image, CONFIG [CHECKPOINT] IMAGE.'
         )
-        count = len(list(Path(args.out).glob('*.png'))) - 1
-        print('\n'.join([*(f'Not shown: {note}' for note in notes), '']).lstrip(), end='')
-        print(f'{sheet}, and {count} single pictures beside it')
+    sheet, notes = inspect_model(
+        model[0],
+        model[1] if len(model) > 1 else None,
+        images[0],
+        args.out,
+        point=args.point,
+        class_name=args.class_name,
+        method=args.method,
+        device=args.device,
+    )
+    for note in notes:
+        print(f'Not shown: {note}')
+    print(f'{sheet}, and single pictures beside it')
 
-    return report_user_errors(job, debug=args.debug)
+
+def main() -> int:
+    """Run the command with the options in `sys.argv`, and return its exit code."""
+    args = build_parser().parse_args()
+    return run_command(lambda: inspect(args), args)
 
 
 def _point(text: str) -> tuple[int, int]:

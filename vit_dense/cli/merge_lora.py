@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from mmengine.config import Config
 
-from ..apis import export_checkpoint, run_tool, tool_parser
+from ..apis import merge_checkpoint, run_tool, tool_parser
 
 
 def build_parser() -> ArgumentParser:
@@ -17,7 +17,7 @@ def build_parser() -> ArgumentParser:
 
 def export(config: Config, args: Namespace) -> None:
     """Export, and print what was done."""
-    done = export_checkpoint(config, args.checkpoint, args.out)
+    done = merge_checkpoint(config, args.checkpoint, args.out)
     print(f'{args.out}: {done["tensors"]} tensors, {done["merged"]} LoRA corrections merged')
     if done['merged']:
         print("Use it with the same config and vit.type='TimmViT'")

@@ -39,7 +39,13 @@ def open_model(names: Sequence[str], device: str = 'auto') -> Predictor:
         ValueError: It cannot be loaded; see `vit_dense.apis.load_model`.
     """
     if Path(names[0]).suffix in _EXPORTED:
-        raise ValueError(f'{names[0]}: exported files are not supported yet')
+        from ..runtime import load_exported
+
+        if len(names) > 1:
+            raise ValueError(f'{names[0]} has its weights: leave {names[1]} out.')
+        if device not in ('auto', 'cpu'):
+            raise ValueError(f'--device {device}: exported files run on the CPU. Leave it out.')
+        return load_exported(names[0])
     from ..apis import load_model
 
     return load_model(names[0], names[1] if len(names) > 1 else None, device)

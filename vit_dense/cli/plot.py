@@ -1,13 +1,11 @@
 """Draw learning curves and figures of each class of trainings, and print them as tables."""
 
-import json
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .models import run_command
 from .tables import print_table
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory of a training')
     parser.add_argument('--out', required=True, help='the picture to write: .png, .svg or .pdf')
-    parser.add_argument('--json', help='file for all curves and figures')
     parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser
 
@@ -36,10 +33,6 @@ def plot(args: Namespace) -> None:
     draw_runs(runs, args.out)
     _print_curves(runs)
     _print_classes(runs)
-    if args.json:
-        text = json.dumps([asdict(run) for run in runs])
-        content = json.loads(text, parse_constant=lambda _: None)  # JSON knows no NaN
-        Path(args.json).write_text(json.dumps(content), encoding='utf-8')
     print(f'\n{args.out}')
 
 
@@ -87,6 +80,4 @@ def _print_classes(runs: 'Sequence[Run]') -> None:
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
     args = build_parser().parse_args()
-    from ..apis.errors import report_user_errors
-
-    return report_user_errors(lambda: plot(args), debug=args.debug)
+    return run_command(lambda: plot(args), args)

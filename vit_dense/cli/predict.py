@@ -4,7 +4,7 @@ MODEL is a checkpoint, a config and a checkpoint, or a file that `vit-dense expo
 """
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +42,18 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         '--score-threshold',
         type=float,
-        help='minimum score of objects (default: 0.3 in pictures and masks, none in JSON)',
+        help='minimum score of objects (default: 0.3 in pictures, masks and slices, none in JSON)',
     )
     parser.add_argument(
         '--classes', nargs='+', metavar='NAME', help='only these objects, or colours of overlays'
     )
     parser.add_argument(
         '--skip-existing', action='store_true', help='go on with a run that was stopped'
+    )
+    parser.add_argument(
+        '--annotations',
+        metavar='FILE',
+        help='annotation file of COCO whose image and category ids predictions.json has',
     )
     parts = parser.add_argument_group('large images')
     parts.add_argument(
@@ -65,7 +70,7 @@ def build_parser() -> ArgumentParser:
     parts.add_argument(
         '--overlap', type=int, metavar='PX', help='pixels that tiles or slices share'
     )
-    parts.add_argument('--bands', type=_integers, help='bands of a TIFF to use, such as 3,2,1')
+    parts.add_argument('--bands', type=_bands, help='bands of a TIFF to use, such as 3,2,1')
     parts.add_argument(
         '--scale-from', type=_range, metavar='MIN,MAX', help='values that become 0 and 255'
     )
@@ -73,12 +78,18 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(','))
+def _bands(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(','))
+    except ValueError as error:
+        raise ArgumentTypeError(f'{text!r}: give numbers of bands, such as 3,2,1') from error
 
 
 def _range(text: str) -> tuple[float, float]:
-    low, high = (float(part) for part in text.split(','))
+    try:
+        low, high = (float(part) for part in text.split(','))
+    except ValueError as error:
+        raise ArgumentTypeError(f'{text!r}: give two numbers, such as 0,10000') from error
     return low, high
 
 
@@ -140,6 +151,7 @@ def predict(args: Namespace) -> int:
         skip_existing=args.skip_existing,
         tiles=tiles,
         slices=slices,
+        annotations=args.annotations,
     )
     _print_summary(summary, output)
     return _SOME_FAILED if summary.errors else 0

@@ -2,13 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..runtime import Predictor
+from .models import add_model_options, open_model, run_command
 
 DEFAULT_PORT = 7860
-_EXPORTED = ('.onnx', '.xml')
 
 
 def build_parser() -> ArgumentParser:
@@ -22,7 +19,6 @@ def build_parser() -> ArgumentParser:
     parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT', help='weights')
     parser.add_argument('--host', default='127.0.0.1', help='address to bind to (this machine)')
     parser.add_argument('--port', type=int, default=DEFAULT_PORT, help='default: %(default)s')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument(
         '--examples', metavar='FOLDER', help='images to offer (default: of the test data)'
     )
@@ -35,16 +31,14 @@ def build_parser() -> ArgumentParser:
         metavar='N',
         help='default: 25, less for segmentation with over 26 classes',
     )
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
+    add_model_options(parser)
     return parser
 
 
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
     args = build_parser().parse_args()
-    from ..apis import report_user_errors
-
-    return report_user_errors(lambda: _serve(args), debug=args.debug)
+    return run_command(lambda: _serve(args), args)
 
 
 def _serve(args: Namespace) -> None:
@@ -56,16 +50,9 @@ def _serve(args: Namespace) -> None:
     for option, value in (('upload', args.max_upload), ('megapixels', args.max_megapixels)):
         if value is not None and not value > 0:
             raise ValueError(f'--max-{option} {value:g}: give a number above 0.')
-    predictor: Predictor
+    names = [args.model, *([args.checkpoint] if args.checkpoint else [])]
     with open_socket(args.host, args.port) as opened:
-        if Path(args.model).suffix in _EXPORTED:
-            from ..runtime import load_exported
-
-            predictor = load_exported(args.model)
-        else:
-            from ..apis.model import load_model
-
-            predictor = load_model(args.model, args.checkpoint, args.device)
+        predictor = open_model(names, args.device)
         host, port = opened.getsockname()[:2]
         shown = f'[{host}]' if ':' in host else host
         print(f'http://{shown}:{port}  (Ctrl+C ends it)', flush=True)
@@ -81,5 +68,5 @@ def _serve(args: Namespace) -> None:
 def _title(model: str) -> str:
     """Return the name of a config or exported file; of a checkpoint with its folder's."""
     path = Path(model)
-    named = path.suffix in ('.py', *_EXPORTED) or not path.parent.name
-    return path.stem if named else f'{path.parent.name}/{path.stem}'
+    is_checkpoint = path.suffix in ('.pth', '.pt') and path.parent.name
+    return f'{path.parent.name}/{path.stem}' if is_checkpoint else path.stem

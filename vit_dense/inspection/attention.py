@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..backbones.families import TokenContext
+from ..backbones.families import TokenContext, explicit_attention
 from ..backbones.windows import WindowPartition
 
 
@@ -139,14 +139,10 @@ def _calls(vit: TimmViT, context: TokenContext, index: int) -> Iterator[list[Ten
         for module in modules
     ]
     hooks.append(block.register_forward_hook(finish))
-    fused = [module for module in modules if getattr(module, 'fused_attn', False)]
-    for module in fused:
-        module.fused_attn = False
     try:
-        yield calls
+        with explicit_attention(modules):
+            yield calls
     finally:
-        for module in fused:
-            module.fused_attn = True
         for hook in hooks:
             hook.remove()
 

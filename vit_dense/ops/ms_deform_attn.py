@@ -4,7 +4,7 @@ Each query looks at a few points per level of a feature pyramid, at offsets that
 sums what it finds there with weights that it predicts. Three backends, equal up to rounding:
 
 - mmcv's CUDA kernel, where a compiled mmcv is installed;
-- `grid_sample`, on accelerators and when a graph is exported;
+- `grid_sample`, on accelerators and when a graph is exported (`exporting` chooses);
 - `embedding_bag` on CPUs: the four corners of each bilinear sample are rows of one table, so that
   a query is a weighted sum of rows. Rows are contiguous, which makes it 3 to 6 times faster.
 
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .exporting import exported_sampling
 from .native import NativeOp, native_ms_deform_attn
 from .sampling_grid import LevelSizes, SamplingGrid, SpatialShapes
 from .weighted_gather import weighted_gather
@@ -67,9 +68,15 @@ def ms_deform_attn(
     if native is not None:
         levels = grid.level_sizes if grid else LevelSizes.of(spatial_shapes, value.device)
         return native(samples[0], levels, *samples[1:]).to(value.dtype)
-    on_cpu = value.device.type == 'cpu' and not torch.onnx.is_in_onnx_export()
-    backend = _by_embedding_bag if on_cpu else _by_grid_sample
+    backend = _by_grid_sample if _prefers_grid_sample(value) else _by_embedding_bag
     return backend(samples[0], spatial_shapes, *samples[1:]).to(value.dtype)
+
+
+def _prefers_grid_sample(value: Tensor) -> bool:
+    sampling = exported_sampling()
+    if sampling is not None:
+        return sampling == 'grid_sample'
+    return value.device.type != 'cpu' or torch.onnx.is_in_onnx_export()
 
 
 def _native_op(value: Tensor) -> NativeOp | None:
@@ -122,8 +129,10 @@ def _corners(
     batch, queries, heads, levels, points = weights.shape
     tokens = sum(h * w for h, w in spatial_shapes)
     corners = 4 * batch * queries * heads * levels * points
-    is_within_int32 = max(corners, batch * tokens * heads) <= MAX_INT32
-    dtype = torch.int32 if is_within_int32 else torch.int64  # half the memory
+    # int32 takes half the memory; an exported graph must hold for any batch
+    is_exported = exported_sampling() is not None
+    is_within_int32 = not is_exported and max(corners, batch * tokens * heads) <= MAX_INT32
+    dtype = torch.int32 if is_within_int32 else torch.int64
 
     # Elementwise work runs on (B * Lq, heads * levels * points): CPUs are slow at broadcasting
     # over dimensions as short as levels and points.

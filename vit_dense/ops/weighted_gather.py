@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .exporting import exported_sampling
+
 
 def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     """Compute `out[i] = sum over k of weights[i, k] * table[rows[i, k]]`.
@@ -29,6 +31,8 @@ def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
 
 
 def _sums(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    if exported_sampling() == 'gather':  # ONNX has no embedding_bag
+        return (table[rows] * weights[..., None]).sum(1)
     return F.embedding_bag(rows, table, per_sample_weights=weights, mode='sum')
 
 

@@ -3,10 +3,11 @@
 import errno
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .coco_ids import CocoIds, count_ids, read_ids
 from .inputs import InputError, Item, Source, expand
 from .output import Output, output_names
 from .predictor import PredictOptions, Predictor
@@ -16,6 +17,8 @@ from .slices import SliceOptions, iter_sliced
 from .tiles import TileOptions, mask_suffix, predict_tiled
 from .video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from .writing import write_bytes
+
+_Results = Iterator[tuple[Item, Result | InputError]]
 
 
 @dataclass
@@ -46,6 +49,7 @@ def predict_files(
     skip_existing: bool = False,
     tiles: TileOptions | None = None,
     slices: SliceOptions | None = None,
+    annotations: str | Path | None = None,
 ) -> Summary:
     """Predict images, folders, patterns and videos, and write the results.
 
@@ -56,47 +60,38 @@ def predict_files(
         options: How to predict.
         skip_existing: Leave out images whose files are there, as of a run that was stopped.
         tiles: Segment images in tiles, without loading them whole; masks and JSON are written.
-        slices: Detect in slices of images.
+        slices: Detect in slices of images and frames.
+        annotations: A file of COCO's with which the objects are to be evaluated: its ids of images
+            and categories are written.
 
     Raises:
         ValueError: A folder has no image, an option does not fit the model, two inputs have one
-            name, or the disk is full.
+            name, `annotations` lacks a class or an image, or the disk is full.
     """
-    options = options or PredictOptions()
     _check(predictor, output, tiles, slices)
     names = output_names(list(_without_results(expand(inputs), output)))
-    videos = {n: i for n, i in names.items() if _is_video(i)}
-    images = {n: i for n, i in names.items() if n not in videos}
-    if videos and (tiles is not None or slices is not None):
-        raise ValueError(
-            f'{next(iter(videos.values())).path}: videos are not predicted in tiles or slices. '
-            'Leave --tile or --slice out, or the videos.'
-        )
-    summary = Summary()
-    suffixes = {n: mask_suffix(i) if tiles is not None else '.png' for n, i in images.items()}
-    wanted = {
-        name: item
-        for name, item in images.items()
-        if not (skip_existing and output.is_complete(name, suffixes[name]))
-    }
-    summary.skipped = len(images) - len(wanted)
+    done = _complete(names, output, tiled=tiles is not None) if skip_existing else set()
+    wanted = {name: item for name, item in names.items() if name not in done}
+    videos = {name: item for name, item in wanted.items() if _is_video(item)}
+    images = {name: item for name, item in wanted.items() if name not in videos}
+    summary = Summary(skipped=len(done))
+    ids = _ids(predictor, {n: i for n, i in names.items() if not _is_video(i)}, annotations)
+
+    def predict(items: Iterable[Item]) -> _Results:
+        if slices is not None:
+            return iter_sliced(predictor, items, slices)
+        return predictor.iter_predictions(items, options)
+
     start = time.monotonic()
     if tiles is not None:
-        _predict_tiled(predictor, wanted, output, tiles, summary)
+        _predict_tiled(predictor, images, output, tiles, summary)
     else:
-        items = wanted.values()
-        results = (
-            predictor.iter_predictions(items, options)
-            if slices is None
-            else iter_sliced(predictor, items, slices)
-        )
-        _write_images(wanted, results, output, summary)
+        _write_images(images, predict(images.values()), output, summary)
     for name, item in videos.items():
-        if skip_existing and _is_complete_video(name, output):
-            summary.skipped += 1
-            continue
         try:
-            count, stated = _predict_video(predictor, name, item, output, options)
+            if tiles is not None:
+                raise ValueError('--tile is for images. Predict videos without it.')
+            count, stated = _predict_video(predict, name, item, output)
             summary.predicted += count
             if count < stated:
                 summary.notes.append(
@@ -107,8 +102,27 @@ def predict_files(
             _note(error, item, output, summary)
     summary.seconds = time.monotonic() - start
     if 'json' in output.kinds and predictor.task == 'detection':
-        output.merge(images)
+        output.merge(ids)
     return summary
+
+
+def _ids(predictor: Predictor, names: dict[str, Item], path: str | Path | None) -> CocoIds:
+    if path is None:
+        return count_ids(names, predictor.classes)
+    return read_ids(path, names, predictor.classes)
+
+
+def _complete(names: dict[str, Item], output: Output, *, tiled: bool) -> set[str]:
+    """Return the names of the inputs whose files are there."""
+    return {
+        name
+        for name, item in names.items()
+        if (
+            _is_complete_video(name, output)
+            if _is_video(item)
+            else output.is_complete(name, mask_suffix(item) if tiled else '.png')
+        )
+    }
 
 
 def _check(
@@ -148,7 +162,7 @@ def _is_video(item: Item) -> bool:
 
 def _write_images(
     names: dict[str, Item],
-    results: Iterator[tuple[Item, Result | InputError]],
+    results: _Results,
     output: Output,
     summary: Summary,
 ) -> None:
@@ -216,7 +230,7 @@ def _is_complete_video(name: str, output: Output) -> bool:
 
 
 def _predict_video(
-    predictor: Predictor, name: str, item: Item, output: Output, options: PredictOptions
+    predict: Callable[[Iterable[Item]], _Results], name: str, item: Item, output: Output
 ) -> tuple[int, int]:
     """Write a video of overlays, masks of all frames in a folder, and one JSON file.
 
@@ -228,7 +242,7 @@ def _predict_video(
     progress = Progress(reader.expected, f'frames of {item.name}')
     described = []
     with VideoWriter(output.folder / 'overlays' / f'{name}.mp4', reader.rate) as writer:
-        for frame, result in predictor.iter_predictions(frames, options):
+        for frame, result in predict(frames):
             if isinstance(result, InputError):
                 raise ValueError(f'{item.path}: frame {result.message}')
             if 'overlays' in output.kinds:

@@ -1,16 +1,16 @@
-"""Write label maps row by row: PNG with a palette, or tiled GeoTIFF."""
+"""Write label maps of large images row by row: PNG with a palette, or tiled GeoTIFF."""
 
 import contextlib
 import json
-import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .index_png import IndexPng
 from .rasters import Raster, import_rasterio, raster_settings
 from .writing import replacing
 
@@ -19,68 +19,22 @@ _BLOCK = 256  # edge of a GeoTIFF's blocks, in pixels
 
 
 class LabelSink:
-    """Takes rows of labels, from top to bottom, and keeps them in memory.
+    """Takes rows of labels, from top to bottom.
 
     Args:
-        raster: The image.
-        classes: Name of each class.
+        num_classes: Number of classes.
+
+    Attributes:
+        nodata: The label of pixels without data.
+        dtype: Of the labels: uint8, or uint16 with more than 255 classes.
+        write: Appends `(h, W)` labels; by default to `blocks`, in memory.
     """
 
-    def __init__(self, raster: Raster, classes: Sequence[str]) -> None:
-        self.size = raster.height, raster.width
-        self.nodata = _SMALL if len(classes) <= _SMALL else 2**16 - 1
+    def __init__(self, num_classes: int) -> None:
+        self.nodata = _SMALL if num_classes <= _SMALL else 2**16 - 1
         self.dtype = np.min_scalar_type(self.nodata)
         self.blocks: list[NDArray[Any]] = []
-
-    def write(self, block: NDArray[Any]) -> None:
-        """Append `(h, W)` labels."""
-        self.blocks.append(block)
-
-
-class _GeoTiff(LabelSink):
-    def __init__(self, raster: Raster, classes: Sequence[str], dataset: Any) -> None:
-        super().__init__(raster, classes)
-        self.dataset = dataset
-        self.row = 0
-
-    def write(self, block: NDArray[Any]) -> None:
-        rows = self.row, self.row + len(block)
-        self.dataset.write(block, 1, window=(rows, (0, block.shape[1])))
-        self.row = rows[1]
-
-
-class _Png(LabelSink):
-    """PNG specification, third edition; no filter, which suits indices."""
-
-    def __init__(
-        self, raster: Raster, classes: Sequence[str], palette: NDArray[np.uint8], file: BinaryIO
-    ) -> None:
-        super().__init__(raster, classes)
-        self.file = file
-        self.compressor = zlib.compressobj(6)
-        small = self.dtype == np.uint8
-        file.write(b'\x89PNG\r\n\x1a\n')
-        height, width = self.size
-        depth, colour = (8, 3) if small else (16, 0)
-        self._chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0))
-        if small:
-            colours = np.zeros((256, 3), np.uint8)
-            colours[: len(palette)] = palette
-            self._chunk(b'PLTE', colours.tobytes())
-
-    def write(self, block: NDArray[Any]) -> None:
-        rows = block.astype(block.dtype.newbyteorder('>')).view(np.uint8).reshape(len(block), -1)
-        content = self.compressor.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes())
-        if content:
-            self._chunk(b'IDAT', content)
-
-    def finish(self) -> None:
-        self._chunk(b'IDAT', self.compressor.flush())
-        self._chunk(b'IEND', b'')
-
-    def _chunk(self, kind: bytes, content: bytes) -> None:
-        check = struct.pack('>I', zlib.crc32(kind + content))
-        self.file.write(struct.pack('>I', len(content)) + kind + content + check)
+        self.write: Callable[[NDArray[Any]], None] = self.blocks.append
 
 
 @contextlib.contextmanager
@@ -91,52 +45,90 @@ def open_label_file(
 
     Raises:
         ValueError: The suffix is neither .png nor .tif, or rasterio is missing for .tif.
+        OSError: The disk is full or the folder cannot be written.
     """
     suffix = Path(path).suffix.lower()
+    sink = LabelSink(len(classes))
     if suffix == '.png':
-        with replacing(path) as temporary, open(temporary, 'wb') as file:
-            png = _Png(raster, classes, palette, file)
-            yield png
+        with replacing(path) as temporary, temporary.open('wb') as file:
+            png = IndexPng(file, (raster.height, raster.width), sink.dtype, palette)
+            sink.write = png.write
+            yield sink
             png.finish()
     elif suffix in ('.tif', '.tiff'):
-        rasterio = import_rasterio(f'{path}: writing GeoTIFF')
-        with (
-            replacing(path) as temporary,
-            raster_settings(rasterio),
-            _create(rasterio, temporary, raster, classes, palette) as dataset,
-        ):
-            yield _GeoTiff(raster, classes, dataset)
+        with _geotiff(path, raster, sink, classes, palette):
+            yield sink
     else:
         raise ValueError(f'{path}: labels are written as .png or .tif.')
 
 
-def _create(
-    rasterio: Any,
-    path: Path,
+@contextlib.contextmanager
+def _geotiff(
+    path: str | Path,
     raster: Raster,
+    sink: LabelSink,
     classes: Sequence[str],
     palette: NDArray[np.uint8],
-) -> Any:
-    plan = LabelSink(raster, classes)
-    georeference = {k: v for k, v in raster.georeference.items() if v is not None}
-    dataset = rasterio.open(
+) -> Iterator[None]:
+    """Write a GeoTIFF and read it again: GDAL reports no error when it fails at the end."""
+    rasterio = import_rasterio(f'{path}: writing GeoTIFF')
+    failure = f'{path}: the labels could not be written whole; is the disk full?'
+    row = check = 0
+
+    def write(block: NDArray[Any]) -> None:
+        nonlocal row, check
+        rows = row, row + len(block)
+        try:
+            dataset.write(block, 1, window=(rows, (0, raster.width)))
+        except rasterio.errors.RasterioIOError as error:
+            raise OSError(failure) from error
+        row, check = rows[1], zlib.crc32(block.tobytes(), check)
+
+    sink.write = write
+    with replacing(path) as temporary, raster_settings(rasterio):
+        with contextlib.closing(_create(rasterio, temporary, raster, sink)) as dataset:
+            _describe(dataset, sink, classes, palette)
+            yield
+        if _checksum(rasterio, temporary) != check:
+            raise OSError(failure)
+
+
+def _checksum(rasterio: Any, path: Path) -> int | None:
+    """Return the checksum of the labels in a file; None if they cannot be read."""
+    check = 0
+    try:
+        with rasterio.open(path) as dataset:
+            for top in range(0, dataset.height, _BLOCK):
+                rows = top, min(top + _BLOCK, dataset.height)
+                check = zlib.crc32(dataset.read(1, window=(rows, (0, dataset.width))), check)
+    except rasterio.errors.RasterioIOError:
+        return None
+    return check
+
+
+def _create(rasterio: Any, path: Path, raster: Raster, sink: LabelSink) -> Any:
+    return rasterio.open(
         path,
         'w',
         driver='GTiff',
         height=raster.height,
         width=raster.width,
         count=1,
-        dtype=plan.dtype.name,
-        nodata=plan.nodata,
+        dtype=sink.dtype.name,
+        nodata=sink.nodata,
         tiled=True,
         blockxsize=_BLOCK,
         blockysize=_BLOCK,
         compress='deflate',
         bigtiff='if_safer',
-        **georeference,
+        **{key: value for key, value in raster.georeference.items() if value is not None},
     )
-    if plan.dtype == np.uint8:
+
+
+def _describe(
+    dataset: Any, sink: LabelSink, classes: Sequence[str], palette: NDArray[np.uint8]
+) -> None:
+    if sink.dtype == np.uint8:
         colours = {i: (*map(int, rgb), _SMALL) for i, rgb in enumerate(palette)}
-        dataset.write_colormap(1, {**colours, plan.nodata: (0, 0, 0, 0)})
+        dataset.write_colormap(1, {**colours, sink.nodata: (0, 0, 0, 0)})
     dataset.update_tags(CLASSES=json.dumps(list(classes)))
-    return dataset

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.pictures import Picture
+from .coco_ids import CocoIds
 from .inputs import Item
 from .results import Detections, Result, Segmentation, class_indices
 from .writing import write_bytes, write_index_png, write_picture
@@ -109,24 +110,18 @@ class Output:
         selected = result.select(score_threshold=self.score_threshold or 0.0, classes=self.classes)
         return {'height': height, 'width': width, 'detections': selected.coco()}
 
-    def merge(self, names: dict[str, Item]) -> Path:
-        """Write the objects of all images into one file of COCO results, and return its path.
-
-        `image_id` is the number in the file's name if all names are different numbers, as in COCO;
-        else the images are numbered from 1 in their order.
-        """
-        stems = [Path(name).name for name in names]
-        numeric = all(stem.isdecimal() for stem in stems)
-        numeric = numeric and len({int(stem) for stem in stems}) == len(stems)
+    def merge(self, ids: CocoIds) -> Path:
+        """Write the objects of all images into one file of COCO results, and return its path."""
         entries: list[dict[str, Any]] = []
-        for number, (name, stem) in enumerate(zip(names, stems, strict=True), 1):
+        for name, number in ids.images.items():
             path = self.folder / 'json' / f'{name}.json'
             if not path.is_file():
                 continue  # an image that could not be read
             content = json.loads(path.read_text())
-            extra = {'image_id': int(stem) if numeric else number}
-            extra['file_name'] = content['file_name']
-            entries += [{**one, **extra} for one in content['detections']]
+            for one in content['detections']:
+                category = ids.categories[one['category_name']]
+                own = {'image_id': number, 'category_id': category}
+                entries.append({**one, **own, 'file_name': content['file_name']})
         merged = self.folder / 'predictions.json'
         write_bytes(merged, json.dumps(entries).encode())
         return merged

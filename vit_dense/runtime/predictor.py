@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.pictures import Picture
+from .images import read_image
 from .inputs import InputError, Item, Source, expand, is_single
 from .results import Result
 from .tile_model import TileModel
@@ -142,6 +143,14 @@ class Predictor(ABC):
     @abstractmethod
     def run(self, batch: Sequence[Prepared], options: PredictOptions) -> list[Result]:
         """Predict images of equal shape."""
+
+    def read(self, path: str) -> NDArray[Any]:
+        """Return the pixels of a file as `prepare` reads them: `(H, W, C)`, BGR for three channels.
+
+        Raises:
+            ValueError: It cannot be read; one line.
+        """
+        return read_image(path)
 
     def tile_model(self) -> TileModel:
         """Return this model for tiles of large images, for `tiles.predict_tiled`.

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,18 @@ class FileRaster(Raster):
 
 @contextlib.contextmanager
 def open_raster(
-    source: str | Path | NDArray[Any], channels: int, options: RasterOptions
+    source: str | Path | NDArray[Any],
+    channels: int,
+    options: RasterOptions,
+    read: Callable[[str], NDArray[Any]] = read_image,
 ) -> Iterator[Raster]:
     """Open an image for a model of `channels` channels.
+
+    Args:
+        source: A path, or an array `(H, W, C)`.
+        channels: Of the model.
+        options: How to read a TIFF file.
+        read: Reads other files whole.
 
     Raises:
         ValueError: It cannot be read, or does not suit the model.
@@ -152,7 +161,7 @@ def open_raster(
         return
     plain = options.bands is None and options.scale_from is None and channels == 3
     if plain and not _is_raster(source):
-        yield Raster(read_image(source), str(source))
+        yield Raster(read(str(source)), str(source))
         return
     rasterio = import_rasterio(f'{source}: reading bands, and values that are not 8-bit colours,')
     if not Path(source).is_file():

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import read_image
 from .inputs import InputError, Item
 from .predictor import PredictOptions, Predictor, input_error
 from .results import Detections, Result
@@ -108,7 +107,7 @@ def predict_sliced(
         )
     slicing, combine = _import_sahi()
     order = options.channel_order
-    pixels = image if isinstance(image, np.ndarray) else read_image(image)
+    pixels = image if isinstance(image, np.ndarray) else predictor.read(str(image))
     if not isinstance(image, np.ndarray):
         order = 'bgr'
     height, width = pixels.shape[:2]
@@ -139,8 +138,9 @@ def iter_sliced(
     """Yield each image with its objects, or with why it has none."""
     for item in items:
         source: Any = item.array if item.path is None else item.path
+        known = replace(options, channel_order=item.channel_order or options.channel_order)
         try:
-            yield item, predict_sliced(predictor, source, options)
+            yield item, predict_sliced(predictor, source, known)
         except (OSError, MemoryError, ValueError) as error:
             yield item, input_error(item, error)
 
@@ -276,7 +276,8 @@ def _masks(merged: list[_Object], size: tuple[int, int]) -> NDArray[np.bool_] | 
     if needed > _MASK_BYTES:
         raise ValueError(
             f'The masks of {len(merged)} objects in an image of {size[1]}x{size[0]} pixels need '
-            f'{needed / 2**30:.1f} GiB. Raise score_threshold, or leave masks out (masks=False).'
+            f'{needed / 2**30:.1f} GiB. Raise score_threshold (--score-threshold), or leave masks '
+            'out (masks=False).'
         )
     masks = np.zeros((len(merged), *size), bool)
     for target, one in zip(masks, merged, strict=True):

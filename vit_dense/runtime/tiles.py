@@ -121,7 +121,7 @@ def predict_tiled(
     options = options or TileOptions()
     model = _tile_model(predictor)
     with (
-        open_raster(source, model.channels, options) as raster,
+        open_raster(source, model.channels, options, predictor.read) as raster,
         open_label_file(out, raster, predictor.classes, predictor.palette) as sink,
     ):
         return _TiledRun(model, raster, sink, options, progress).run()
@@ -137,8 +137,8 @@ def segment_tiled(
     """Segment an image whose labels fit in memory; as `predict_tiled`."""
     options = options or TileOptions()
     model = _tile_model(predictor)
-    with open_raster(image, model.channels, options) as raster:
-        sink = LabelSink(raster, predictor.classes)
+    with open_raster(image, model.channels, options, predictor.read) as raster:
+        sink = LabelSink(len(predictor.classes))
         summary = _TiledRun(model, raster, sink, options, progress).run()
     named = str(image) if isinstance(image, str | Path) else None
     labels = np.concatenate(sink.blocks)

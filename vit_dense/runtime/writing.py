@@ -1,9 +1,9 @@
 """Write results: whole or not at all, and label maps as PNG files with a palette."""
 
 import contextlib
+import io
 import os
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_PNG_SIGNATURE = 8  # bytes
-_IHDR = 25  # bytes: length, type, 13 of content, checksum
-_COLOUR_TYPE = _PNG_SIGNATURE + 8 + 9
-_PALETTE_TYPE = 3
+from .index_png import IndexPng
 
 
 @contextlib.contextmanager
@@ -66,10 +63,14 @@ def write_index_png(path: str | Path, labels: NDArray[Any], palette: NDArray[np.
     """Write `(H, W)` class indices as PNG, with `palette` if they fit into 8 bits.
 
     Raises:
+        ValueError: The labels are neither uint8 nor uint16.
         OSError: The disk is full or the folder cannot be written.
     """
-    content = _encode('.png', labels)
-    write_bytes(path, _with_palette(content, palette) if labels.dtype == np.uint8 else content)
+    content = io.BytesIO()
+    png = IndexPng(content, labels.shape[:2], labels.dtype, palette)
+    png.write(labels)
+    png.finish()
+    write_bytes(path, content.getvalue())
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -88,22 +89,6 @@ def _encode(suffix: str, picture: NDArray[Any]) -> bytes:
     if not done:
         raise ValueError(f'OpenCV cannot write {suffix}')
     return content.tobytes()
-
-
-def _with_palette(png: bytes, palette: NDArray[np.uint8]) -> bytes:
-    """Turn a grey PNG of 8 bits into one of indices: another colour type, and the colours.
-
-    The pixels of both types are stored alike (PNG specification, 11.2.2 and 11.2.3).
-    """
-    header = bytearray(png[: _PNG_SIGNATURE + _IHDR])
-    header[_COLOUR_TYPE] = _PALETTE_TYPE
-    start = _PNG_SIGNATURE + 4
-    header[-4:] = zlib.crc32(header[start:-4]).to_bytes(4, 'big')
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(palette)] = palette
-    chunk = b'PLTE' + colours.tobytes()
-    length, check = (colours.size).to_bytes(4, 'big'), zlib.crc32(chunk).to_bytes(4, 'big')
-    return bytes(header) + length + chunk + check + png[_PNG_SIGNATURE + _IHDR :]
 
 
 def _umask() -> int:

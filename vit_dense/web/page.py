@@ -44,98 +44,107 @@ def build_page(
         limits: What the page takes.
         examples: Paths of images to offer.
     """
-    detects = predictor.task == 'detection'
-    what = 'Detection' if detects else 'Segmentation'
+    what = 'Detection' if predictor.task == 'detection' else 'Segmentation'
     with gr.Blocks(
         title=f'{title} - vit-dense',
         analytics_enabled=False,
         delete_cache=(_SWEEP, _KEPT),
         fill_width=True,
     ) as page:
-        state = gr.State(None, time_to_live=_KEPT)
-        gr.HTML(
+        _html(
             f'<h1>{html.escape(title)}</h1><p>{what} with {len(predictor.classes)} classes</p>',
             elem_id='title',
-            apply_default_css=False,
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=340):
-                upload = gr.File(
-                    label=f'Image, up to {limits.megabytes:g} MB and {limits.megapixels:g} '
-                    'million pixels',
-                    file_types=sorted(IMAGE_SUFFIXES),
-                    height=160,
-                    elem_id='upload',
-                )
-                chooser = gr.HTML(
-                    [_thumbnail(path) for path in examples],
-                    html_template=assets.EXAMPLES,
-                    js_on_load=assets.CHOOSE,
-                    elem_id='examples',
-                    apply_default_css=False,
-                    visible=bool(examples),
-                )
-                threshold = gr.Slider(
-                    0, 1, 0.3, step=0.01, label='Minimum score', visible=detects, elem_id='score'
-                )
-                opacity = gr.Slider(0, 1, 0.6, step=0.05, label='Opacity', elem_id='opacity')
-                rows = gr.HTML(
-                    [],
-                    html_template=assets.LEGEND,
-                    js_on_load=assets.TOGGLE,
-                    heading='Objects per class' if detects else 'Share of the area',
-                    elem_id='legend',
-                    apply_default_css=False,
-                )
-                save = gr.Button(
-                    'Download objects (COCO JSON)' if detects else 'Download mask (index PNG)',
-                    interactive=False,
-                    elem_id='save',
-                )
-                saved = gr.JSON(visible=False)
+                parts = _controls(predictor.task == 'detection', limits, examples)
             with gr.Column(scale=3, min_width=320):
-                status = gr.HTML(
-                    {}, html_template=assets.STATUS, elem_id='status', apply_default_css=False
-                )
-                picture = gr.HTML(
-                    None, html_template=assets.PICTURE, elem_id='picture', apply_default_css=False
-                )
-        shown = [state, status, picture, rows, save]
-
-        def on_upload(path: str | None, opacity: float, threshold: float) -> list[Any]:
-            _remove_leftovers(upload.GRADIO_CACHE)
-            done = _predict(predictor, path, limits, opacity, threshold)
-            return [None, *done]
-
-        def on_example(opacity: float, threshold: float, event: gr.EventData) -> list[Any]:
-            index = int(event.index)
-            path = examples[index] if 0 <= index < len(examples) else None
-            return _predict(predictor, path, limits, opacity, threshold)
-
-        look = [opacity, threshold]
-        # One at a time: the model is shared.
-        model: dict[str, Any] = {
-            'concurrency_id': 'model',
-            'concurrency_limit': 1,
-            'show_progress_on': picture,
-        }
-        hidden: dict[str, Any] = {'api_visibility': 'private'}
-        upload.upload(on_upload, [upload, *look], [upload, *shown], **model, **hidden)
-        chooser.select(on_example, look, shown, **model, **hidden)
-        gr.on(
-            [opacity.change, threshold.change, rows.input],
-            _redraw,
-            [state, *look, rows],
-            [status, picture, rows],
-            show_progress='hidden',
-            trigger_mode='always_last',
-            **hidden,
-        )
-        save.click(_download, state, saved, show_progress='hidden', **hidden).then(
-            None, saved, js=assets.SAVE, **hidden
-        )
+                parts['status'] = _html({}, html_template=assets.STATUS, elem_id='status')
+                parts['picture'] = _html(None, html_template=assets.PICTURE, elem_id='picture')
+        _connect(parts, predictor, limits, examples)
     page.state_session_capacity = _SESSIONS
     return page
+
+
+def _html(value: Any, **options: Any) -> gr.HTML:
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def _controls(detects: bool, limits: Limits, examples: Sequence[str]) -> dict[str, Any]:
+    """Lay out what is left of the picture, and return it by name."""
+    return {
+        'upload': gr.File(
+            label=f'Image, up to {limits.megabytes:g} MB and {limits.megapixels:g} million pixels',
+            file_types=sorted(IMAGE_SUFFIXES),
+            height=160,
+            elem_id='upload',
+        ),
+        'examples': _html(
+            [_thumbnail(path) for path in examples],
+            html_template=assets.EXAMPLES,
+            js_on_load=assets.CHOOSE,
+            elem_id='examples',
+            visible=bool(examples),
+        ),
+        'threshold': gr.Slider(
+            0, 1, 0.3, step=0.01, label='Minimum score', visible=detects, elem_id='score'
+        ),
+        'opacity': gr.Slider(0, 1, 0.6, step=0.05, label='Opacity', elem_id='opacity'),
+        'rows': _html(
+            [],
+            html_template=assets.LEGEND,
+            js_on_load=assets.TOGGLE,
+            heading='Objects per class' if detects else 'Share of the area',
+            elem_id='legend',
+        ),
+        'save': gr.Button(
+            'Download objects (COCO JSON)' if detects else 'Download mask (index PNG)',
+            interactive=False,
+            elem_id='save',
+        ),
+        'saved': gr.JSON(visible=False),
+    }
+
+
+def _connect(
+    parts: dict[str, Any], predictor: Predictor, limits: Limits, examples: Sequence[str]
+) -> None:
+    """Say what the controls do."""
+    upload, picture, rows, save = (parts[n] for n in ('upload', 'picture', 'rows', 'save'))
+    state = gr.State(None, time_to_live=_KEPT)
+    shown = [state, parts['status'], picture, rows, save]
+    look = [parts['opacity'], parts['threshold']]
+
+    def on_upload(path: str | None, opacity: float, threshold: float) -> list[Any]:
+        _remove_leftovers(upload.GRADIO_CACHE)
+        return [None, *_predict(predictor, path, limits, opacity, threshold)]
+
+    def on_example(opacity: float, threshold: float, event: gr.EventData) -> list[Any]:
+        index = int(event.index)
+        path = examples[index] if 0 <= index < len(examples) else None
+        return _predict(predictor, path, limits, opacity, threshold)
+
+    # One at a time: the model is shared.
+    model: dict[str, Any] = {
+        'concurrency_id': 'model',
+        'concurrency_limit': 1,
+        'show_progress_on': picture,
+        'api_visibility': 'private',
+    }
+    upload.upload(on_upload, [upload, *look], [upload, *shown], **model)
+    parts['examples'].select(on_example, look, shown, **model)
+    quick: dict[str, Any] = {'show_progress': 'hidden', 'api_visibility': 'private'}
+    gr.on(
+        [*(one.change for one in look), rows.input],
+        _redraw,
+        [state, *look, rows],
+        [parts['status'], picture, rows],
+        trigger_mode='always_last',
+        **quick,
+    )
+    save.click(_download, state, parts['saved'], **quick).then(
+        None, parts['saved'], js=assets.SAVE, api_visibility='private'
+    )
 
 
 def build_app(page: gr.Blocks, limits: Limits) -> fastapi.FastAPI:

@@ -7,6 +7,7 @@ lists the steps. `pyramids` has the few settings of hierarchical models.
 """
 
 from .base import Family, TokenContext
+from .fused import explicit_attention
 from .parameters import drop_unused, has_final_norm, layer_ids
 from .pyramids import PyramidFamily, find_pyramid_family
 from .registry import FAMILIES, find_family
@@ -17,6 +18,7 @@ __all__ = [
     'PyramidFamily',
     'TokenContext',
     'drop_unused',
+    'explicit_attention',
     'find_family',
     'find_pyramid_family',
     'has_final_norm',

@@ -49,7 +49,7 @@ class XcitFamily(Family):
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
         tokens, grid = model.patch_embed(image)
         if model.pos_embed is not None:
-            positions = model.pos_embed(len(tokens), *grid)  # (B, C, h, w)
+            positions = model.pos_embed(tokens.shape[0], *grid)  # (B, C, h, w)
             tokens = tokens + positions.flatten(2).transpose(1, 2)
         return model.pos_drop(tokens), TokenContext(grid)
 

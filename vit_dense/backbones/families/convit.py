@@ -65,7 +65,7 @@ class ConvitFamily(Family):
             )
         tokens = model.pos_drop(tokens)
         if model.num_prefix_tokens:
-            tokens = torch.cat((model.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+            tokens = torch.cat((model.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return tokens, TokenContext(grid)
 
     def block_kwargs(

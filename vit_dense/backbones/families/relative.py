@@ -41,7 +41,7 @@ class BeitFamily(Family):
     def embed(self, model: Any, image: Tensor) -> tuple[Tensor, TokenContext]:
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
         tokens = model.patch_embed(image)
-        tokens = torch.cat((model.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        tokens = torch.cat((model.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         if model.pos_embed is not None:
             tokens = tokens + resample_abs_pos_embed(
                 model.pos_embed, new_size=grid, old_size=model.patch_embed.grid_size
@@ -108,7 +108,7 @@ class RelPosFamily(Family):
         grid = model.patch_embed.dynamic_feat_size(tuple(image.shape[-2:]))
         tokens = model.patch_embed(image)
         if model.cls_token is not None:
-            tokens = torch.cat((model.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+            tokens = torch.cat((model.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return tokens, TokenContext(grid)
 
     def block_kwargs(
@@ -172,6 +172,18 @@ def _table_bias(
     return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).contiguous()
 
 
+def _with_class_token(index: Tensor, count: int) -> Tensor:
+    """Add the rows of a table for the class token, behind the `count` of patches, to (N, N).
+
+    As timm does, but not in place, which cannot be exported.
+    """
+    to_patches, from_patches, to_itself = count, count + 1, count + 2
+    below = torch.cat((index.new_full((len(index), 1), from_patches), index), dim=1)
+    top = index.new_full((1, below.shape[1]), to_patches)
+    top = torch.cat((index.new_full((1, 1), to_itself), top[:, 1:]), dim=1)
+    return torch.cat((top, below))
+
+
 def _relative_index(
     grid: tuple[int, int],
     tile: Tile | None,
@@ -184,7 +196,9 @@ def _relative_index(
     shape = grid if tile is None else tile.shape
     key = ('bias index', grid, shape, prefix)
     if key not in context.cache:
-        index = gen_relative_position_index(grid, class_token=prefix > 0, device=device)
+        index = gen_relative_position_index(grid, device=device)
+        if prefix:
+            index = _with_class_token(index, (2 * grid[0] - 1) * (2 * grid[1] - 1))
         if shape != grid:  # a smaller window is the upper left part of a whole one
             inside = torch.arange(grid[0] * grid[1], device=device).unflatten(0, grid)
             inside = inside[: shape[0], : shape[1]].flatten() + prefix

@@ -1,4 +1,4 @@
-"""Merge LoRA: `export_checkpoint.py CONFIG CHECKPOINT OUT`, the same as `vit-dense merge-lora`."""
+"""Merge LoRA: `merge_lora.py CONFIG CHECKPOINT OUT`, the same as `vit-dense merge-lora`."""
 
 import sys
 

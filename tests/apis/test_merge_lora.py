@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 import vit_dense  # noqa: F401 - registers
-from vit_dense.apis import export_checkpoint
+from vit_dense.apis import merge_checkpoint
 
 VIT = {'type': 'TimmViT', 'model_name': 'test_vit'}
 LORA = {'type': 'LoRATimmViT', 'model_name': 'test_vit', 'rank': 4, 'targets': ['qkv']}
@@ -35,7 +35,7 @@ def test_lora_is_merged_and_predicts_the_same(tmp_path: Path) -> None:
     config = config_of(LORA)
     model, path = trained(config, tmp_path, optimizer={'state': {}}, message_hub={})
     out = str(tmp_path / 'out.pth')
-    assert export_checkpoint(config, path, out)['merged'] == 6
+    assert merge_checkpoint(config, path, out)['merged'] == 6
     content = torch.load(out, weights_only=True)
     assert content.keys() == {'state_dict', 'meta'}
     plain = MODELS.build(config_of(VIT).model).eval()
@@ -55,7 +55,7 @@ def test_without_lora_the_weights_are_those_of_the_file(tmp_path: Path) -> None:
     config = config_of(VIT)
     model, path = trained(config, tmp_path, ema_state_dict={'module.x': torch.zeros(1)})
     out = str(tmp_path / 'out.pth')
-    done = export_checkpoint(config, path, out)
+    done = merge_checkpoint(config, path, out)
     expected = model.state_dict()
     assert done == {'tensors': len(expected), 'merged': 0}
     found = torch.load(out, weights_only=True)['state_dict']
@@ -67,12 +67,12 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     config = config_of(VIT)
     _, path = trained(config, tmp_path)
     with pytest.raises(ValueError, match='name another file'):
-        export_checkpoint(config, path, path)
+        merge_checkpoint(config, path, path)
     with pytest.raises(ValueError, match=r'not found: .*iter_9\.pth.*iter_8\.pth'):
-        export_checkpoint(config, str(Path(path).with_name('iter_9.pth')), 'out.pth')
+        merge_checkpoint(config, str(Path(path).with_name('iter_9.pth')), 'out.pth')
     config.model.norm = 'BN'
     with pytest.raises(ValueError, match=r'\d+ of \d+ tensors are missing(?s:.*)Give the config'):
-        export_checkpoint(config, path, str(tmp_path / 'out.pth'))
+        merge_checkpoint(config, path, str(tmp_path / 'out.pth'))
     assert not (tmp_path / 'out.pth').exists()
 
 
@@ -80,6 +80,6 @@ def test_where_it_is_written(tmp_path: Path) -> None:
     config = config_of(VIT)
     _, path = trained(config, tmp_path)
     with pytest.raises(ValueError, match=r'ends in \.pth or \.pt'):
-        export_checkpoint(config, path, str(tmp_path / 'out.safetensors'))
-    export_checkpoint(config, path, str(tmp_path / 'new' / 'out.pth'))
+        merge_checkpoint(config, path, str(tmp_path / 'out.safetensors'))
+    merge_checkpoint(config, path, str(tmp_path / 'new' / 'out.pth'))
     assert (tmp_path / 'new' / 'out.pth').is_file()

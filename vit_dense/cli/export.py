@@ -1,0 +1,76 @@
+"""Write a model as an ONNX or OpenVINO file, if the file predicts what the model predicts."""
+
+from argparse import ArgumentParser, Namespace
+
+from .models import run_command, split_model
+
+
+def build_parser() -> ArgumentParser:
+    """Return the options."""
+    parser = ArgumentParser(
+        description=__doc__, usage='%(prog)s CONFIG_OR_CHECKPOINT [CHECKPOINT] OUT [options]'
+    )
+    parser.add_argument(
+        'names', nargs='+', metavar='MODEL OUT', help='model; file to write (.onnx, .xml)'
+    )
+    parser.add_argument(
+        '--format', choices=['onnx', 'openvino'], help='default: what the suffix of OUT says'
+    )
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='pixels that the file takes (default: of the windows, the images or the config)',
+    )
+    parser.add_argument(
+        '--dynamic-size', action='store_true', help='any size, for models that are exact then'
+    )
+    parser.add_argument(
+        '--images',
+        nargs='+',
+        default=[],
+        metavar='PATH',
+        help='images, folders or patterns to compare with (default: drawn ones)',
+    )
+    parser.add_argument(
+        '--gather-sampling',
+        action='store_true',
+        help='write deformable attention as gathers: exact where GridSample is not (TensorRT)',
+    )
+    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
+    return parser
+
+
+def export(args: Namespace) -> None:
+    """Export, and print how far the file is from the model."""
+    from ..apis import load_model
+    from ..apis.export import ExportOptions, export_model
+
+    names, rest = split_model(args.names)
+    if len(rest) != 1:
+        raise ValueError(
+            'Give the model and OUT: CONFIG CHECKPOINT OUT.onnx, or CHECKPOINT OUT.onnx.'
+        )
+    out = rest[0]
+    kind = args.format or ('openvino' if out.endswith('.xml') else 'onnx')
+    size = (args.size[0], args.size[1]) if args.size else None
+    options = ExportOptions(kind, size, args.dynamic_size, args.gather_sampling, args.images)
+    model = load_model(names[0], names[1] if len(names) > 1 else None, 'cpu')
+    proof, description = export_model(model, out, options)
+    height, width = description.size or ('any', 'any')
+    print(
+        f'{out}: {description.model}\n'
+        f'  takes {description.batch or "any number of"} images of {height} x {width} pixels '
+        '(height x width) at once\n'
+        f'  compared with the model on {proof.images} images: probabilities differ by at most '
+        f'{proof.score_error:.2g}, {proof.label_share:.3%} of the labels differ'
+    )
+    if description.task == 'detection':
+        print(f'  boxes differ by at most {proof.box_error:.2g} pixels')
+
+
+def main() -> int:
+    """Run the command with the options in `sys.argv`, and return its exit code."""
+    args = build_parser().parse_intermixed_args()
+    return run_command(lambda: export(args), args)
