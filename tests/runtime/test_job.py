@@ -99,6 +99,16 @@ def test_objects_in_one_file(tmp_path: Path) -> None:
     assert np.unique(mask).tolist() == [0, 1]  # the score of the second is below 0.3
 
 
+def test_objects_of_an_earlier_run_are_left_out(tmp_path: Path) -> None:
+    for name in ('1.png', '2.png'):
+        write_image(tmp_path / 'in' / name, 1)
+    run([tmp_path / 'in'], tmp_path / 'out', 'json', task='detection')
+    (tmp_path / 'in/1.png').write_bytes(b'')
+    run([tmp_path / 'in'], tmp_path / 'out', 'json', task='detection')
+    merged = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert {one['file_name'] for one in merged} == {'2.png'}
+
+
 def test_ids_are_those_of_the_annotations(tmp_path: Path) -> None:
     for name in ('a/1.png', 'b/1.png', 'b/2.png'):
         write_image(tmp_path / 'in' / name, 1)

@@ -1,8 +1,8 @@
 """Which ids images and categories have in a file of COCO results."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .inputs import Item
@@ -19,6 +19,12 @@ class CocoIds:
 
     images: dict[str, int]
     categories: dict[str, int]
+
+    def without(self, names: Iterable[str]) -> 'CocoIds':
+        """Return the ids but those of some images."""
+        dropped = set(names)
+        kept = {name: number for name, number in self.images.items() if name not in dropped}
+        return replace(self, images=kept)
 
 
 def count_ids(names: dict[str, Item], classes: Sequence[str]) -> CocoIds:

@@ -102,7 +102,9 @@ def predict_files(
             _note(error, item, output, summary)
     summary.seconds = time.monotonic() - start
     if 'json' in output.kinds and predictor.task == 'detection':
-        output.merge(ids)
+        # Files of an earlier run, of images that have no result now, are not of this one.
+        failed = {error.name for error in summary.errors}
+        output.merge(ids.without(name for name, item in names.items() if item.name in failed))
     return summary
 
 
