@@ -8,8 +8,8 @@ from .models import run_command
 def build_parser() -> ArgumentParser:
     """Return the options."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights')
+    parser.add_argument('config', help='config file, or a checkpoint alone')
+    parser.add_argument('checkpoint', nargs='?', help='weights')
     parser.add_argument('out', metavar='OUT', help='file to write: .onnx, or .xml for OpenVINO')
     parser.add_argument(
         '--format', choices=['onnx', 'openvino'], help='default: what the suffix of OUT says'
