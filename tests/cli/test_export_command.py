@@ -39,6 +39,8 @@ def test_options_and_summary(
     wanted = ExportOptions('openvino', (64, 128), False, True, ['a.png', 'b'])
     assert seen == [('x.py', 'x.pth'), 'out.xml', wanted]
     text = capsys.readouterr().out
+    assert call(monkeypatch, 'x.pth', 'out.onnx') == 0
+    assert seen[3:] == [('x.pth', None), 'out.onnx', ExportOptions('onnx', images=[])]
     assert 'takes any number of images of 64 x 128 pixels' in text
     assert 'compared with the model on 2 images: probabilities differ by at most 2e-06' in text
     assert '0.050% of the labels differ' in text

@@ -1,6 +1,7 @@
 """Print what a model costs: parameters, multiply-adds, memory and images per second."""
 
 import json
+import warnings
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
@@ -46,7 +47,10 @@ def analyze(args: Namespace) -> None:
 
     config = load_config(args.config, cfg_options=args.cfg_options)
     size = (args.size[0], args.size[-1]) if args.size else None
-    found = analyze_model(config, size=size, batch_size=args.batch_size, device=args.device)
+    with warnings.catch_warnings():
+        # On losses and older names, which do not matter here.
+        warnings.filterwarnings('ignore', module=r'mm(seg|det)\.')
+        found = analyze_model(config, size=size, batch_size=args.batch_size, device=args.device)
     _print(found)
     if args.json:
         Path(args.json).write_text(json.dumps(asdict(found), indent=2), encoding='utf-8')

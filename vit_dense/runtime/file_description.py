@@ -91,7 +91,7 @@ class FileDescription:
         if not text:
             raise ValueError(
                 f'{path} was not written by `vit-dense export`: it says neither classes nor '
-                'pre-processing. Export it with `vit-dense export CONFIG CHECKPOINT OUT`.'
+                'pre-processing. Export it with `vit-dense export CHECKPOINT OUT`.'
             )
         values = json.loads(text)
         version = values.get('format_version')
