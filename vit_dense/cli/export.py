@@ -2,17 +2,15 @@
 
 from argparse import ArgumentParser, Namespace
 
-from .models import run_command, split_model
+from .models import run_command
 
 
 def build_parser() -> ArgumentParser:
     """Return the options."""
-    parser = ArgumentParser(
-        description=__doc__, usage='%(prog)s CONFIG_OR_CHECKPOINT [CHECKPOINT] OUT [options]'
-    )
-    parser.add_argument(
-        'names', nargs='+', metavar='MODEL OUT', help='model; file to write (.onnx, .xml)'
-    )
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or a checkpoint alone')
+    parser.add_argument('checkpoint', nargs='?', help='weights')
+    parser.add_argument('out', metavar='OUT', help='file to write: .onnx, or .xml for OpenVINO')
     parser.add_argument(
         '--format', choices=['onnx', 'openvino'], help='default: what the suffix of OUT says'
     )
@@ -47,20 +45,15 @@ def export(args: Namespace) -> None:
     from ..apis import load_model
     from ..apis.export import ExportOptions, export_model
 
-    names, rest = split_model(args.names)
-    if len(rest) != 1:
-        raise ValueError(
-            'Give the model and OUT: CONFIG CHECKPOINT OUT.onnx, or CHECKPOINT OUT.onnx.'
-        )
-    out = rest[0]
-    kind = args.format or ('openvino' if out.endswith('.xml') else 'onnx')
+    kind = args.format or ('openvino' if args.out.endswith('.xml') else 'onnx')
     size = (args.size[0], args.size[1]) if args.size else None
     options = ExportOptions(kind, size, args.dynamic_size, args.gather_sampling, args.images)
-    model = load_model(names[0], names[1] if len(names) > 1 else None, 'cpu')
-    proof, description = export_model(model, out, options)
+    print('Tracing, writing and comparing: a minute or more', flush=True)
+    model = load_model(args.config, args.checkpoint, device='cpu')
+    proof, description = export_model(model, args.out, options)
     height, width = description.size or ('any', 'any')
     print(
-        f'{out}: {description.model}\n'
+        f'{args.out}: {description.model}\n'
         f'  takes {description.batch or "any number of"} images of {height} x {width} pixels '
         '(height x width) at once\n'
         f'  compared with the model on {proof.images} images: probabilities differ by at most '
@@ -72,5 +65,5 @@ def export(args: Namespace) -> None:
 
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
-    args = build_parser().parse_intermixed_args()
+    args = build_parser().parse_args()
     return run_command(lambda: export(args), args)
