@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Literal
 
 Sampling = Literal['grid_sample', 'gather']
 
-_sampling: ContextVar[Sampling | None] = ContextVar('sampling', default=None)
+# A plain global: torch.compile reads it without breaking the graph.
+_sampling: Sampling | None = None
 
 
 @contextmanager
@@ -17,13 +17,14 @@ def export_sampling(sampling: Sampling) -> Iterator[None]:
     Args:
         sampling: 'grid_sample', or 'gather' for engines without an exact GridSample.
     """
-    token = _sampling.set(sampling)
+    global _sampling
+    before, _sampling = _sampling, sampling
     try:
         yield
     finally:
-        _sampling.reset(token)
+        _sampling = before
 
 
 def exported_sampling() -> Sampling | None:
     """Return the argument of `export_sampling`, or None outside of it."""
-    return _sampling.get()
+    return _sampling
