@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vit_dense.runtime.images import read_image
@@ -65,8 +66,9 @@ def test_nothing_found(tmp_path: Path) -> None:
         list(expand(tmp_path))
     with pytest.raises(ValueError, match='no file matches'):
         list(expand(f'{tmp_path}/*.jpg'))
-    with pytest.raises(ValueError, match='got int'):
-        list(expand(3))
+    for value in (3, {'a.jpg': 1}, torch.zeros(3, 4, 4)):
+        with pytest.raises(ValueError, match=f'got {type(value).__name__}'):
+            list(expand(value))
 
 
 def test_pillow_of_16_bits_is_reduced_as_files_are(tmp_path: Path) -> None:

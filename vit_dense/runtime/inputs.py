@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def _expand(source: Source, number: int) -> Iterator[Item]:
         yield Item(str(number), array=source)
     elif _is_pillow(source):
         yield Item(str(number), array=_pixels(source), channel_order='rgb')
-    elif isinstance(source, Iterable):
+    elif isinstance(source, Sequence | Iterator):
         for index, one in enumerate(source):
             yield from _expand(one, index)
     else:
