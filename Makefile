@@ -79,9 +79,9 @@ docs: | $(PYTHON)
 test-lora: | $(PYTHON)
 	$(PYTHON) -m pip install -c $(CONSTRAINTS) -e '.[peft]'
 	$(PYTHON) -m pytest tests/backbones/test_lora.py tests/backbones/test_ddp.py \
-	  tests/apis/test_export.py tests/engine/test_fine_tuning.py tests/configs/test_configs.py \
+	  tests/apis/test_merge_lora.py tests/engine/test_fine_tuning.py tests/configs/test_configs.py \
 	  tests/configs/test_head_recipes.py tests/benchmarks/test_layout_parity.py \
-	  -k 'lora or export or transformers'
+	  -k 'lora or transformers'
 
 # loadfile: the tests of one file share fixtures.
 test test-slow: PARALLEL ?= -n 2 --dist loadfile

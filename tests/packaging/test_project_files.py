@@ -26,6 +26,12 @@ def test_changelog_names_every_command() -> None:
     assert set(COMMANDS) <= named
 
 
+def test_makefile_names_tests_that_exist() -> None:
+    named = re.findall(r'tests/[\w/]+\.py', (ROOT / 'Makefile').read_text())
+    assert len(named) > 3
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
 def test_pre_commit_runs_the_checks_of_ci() -> None:
     ci = (ROOT / '.ci' / 'run').read_text()
     hooks = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())['repos'][0]['hooks']
