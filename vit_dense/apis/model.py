@@ -20,10 +20,10 @@ from ..engine.checkpoint_check import check_class_names, fit_checkpoint
 from ..engine.half_precision import warn_slow_bfloat16
 from ..engine.model_input import input_picture
 from ..engine.normalization_check import reverses_channels
-from ..engine.wrappers import unwrap
+from ..engine.wrappers import in_channels
 from ..runtime.images import IMAGE_SUFFIXES, as_image, read_checked, read_image
 from ..runtime.inputs import Item
-from ..runtime.predictor import PredictOptions, Predictor, Prepared, Task
+from ..runtime.predictor import BYTES_PER_SCORE, PredictOptions, Predictor, Prepared, Task
 from ..runtime.results import Result
 from ..runtime.tile_model import TileModel
 from ..weights import read_checkpoint
@@ -40,8 +40,6 @@ _DTYPES = {
     'bfloat16': torch.bfloat16,
     'float16': torch.float16,
 }
-# mmseg keeps scores at the size of the image in several copies (measured on a CPU).
-_BYTES_PER_SCORE = 13
 _NEEDED = ('default_scope', 'model', 'test_dataloader')
 _TASKS: dict[str, Task] = {'mmseg': 'segmentation', 'mmdet': 'detection'}
 
@@ -222,7 +220,7 @@ class TorchPredictor(Predictor):
         samples = [one.data['data_samples'] for one in batch]
         views = [v for one in samples for v in (one if isinstance(one, list) else [one])]
         pixels = sum(view.ori_shape[0] * view.ori_shape[1] for view in views)
-        needed = _BYTES_PER_SCORE * max(len(self.classes), 1) * pixels
+        needed = BYTES_PER_SCORE * max(len(self.classes), 1) * pixels
         if free is not None and needed > free:
             height, width = views[0].ori_shape[:2]
             raise ValueError(
@@ -256,8 +254,7 @@ class TorchPredictor(Predictor):
     @property
     def in_channels(self) -> int:
         """Channels of the images that the model takes."""
-        backbone = unwrap(self.module).backbone
-        return int(getattr(getattr(backbone, 'vit', backbone), 'in_chans', 3))
+        return in_channels(self.module)
 
     def _pipeline(self, tta: bool, from_array: bool) -> Compose:
         key = tta, from_array
@@ -306,10 +303,7 @@ def _read(path: str) -> dict[str, Any]:
 
 def _dataset_meta(config: Config) -> dict[str, Any]:
     """Return 'classes' and 'palette' of the config's test data, without opening it."""
-    loader = config.get('test_dataloader')
-    if loader is None:
-        return {}
-    dataset = next(innermost_datasets(loader.dataset))
+    dataset = next(innermost_datasets(config.test_dataloader.dataset))
     kind = dataset.type
     if isinstance(kind, str):
         # `get` alone neither looks into the library of the scope nor imports its data sets.

@@ -13,6 +13,12 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
+def in_channels(model: nn.Module) -> int:
+    """Return the number of channels of the images that the backbone takes; 3 if it does not say."""
+    backbone = unwrap(model).backbone
+    return int(getattr(getattr(backbone, 'vit', backbone), 'in_chans', 3))
+
+
 def iter_datasets(dataset: Any) -> Iterator[Any]:
     """Yield the data sets inside concatenation, repetition and other wrappers, or `dataset`."""
     inner = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]

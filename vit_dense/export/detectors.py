@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
+from ..engine.wrappers import in_channels
 from .exportable import Exportable
 from .graph import ExportError
 
@@ -64,15 +65,10 @@ def _check_nms(settings: Any, kind: str) -> None:
 def _anchors(head: Any, model: Any, size: tuple[int, int]) -> list[Tensor]:
     """Return the anchors `(n, 4)` of each level, for images of (height, width)."""
     with torch.no_grad():
-        maps = model.extract_feat(torch.zeros(1, _channels(model), *size))
+        maps = model.extract_feat(torch.zeros(1, in_channels(model), *size))
         scores = head(maps)[0]
         shapes = [x.shape[-2:] for x in scores]
         return head.prior_generator.grid_priors(shapes, device='cpu')
-
-
-def _channels(model: Any) -> int:
-    backbone = model.backbone
-    return int(getattr(getattr(backbone, 'vit', backbone), 'in_chans', 3))
 
 
 def _rows(maps: Tensor, width: int) -> Tensor:

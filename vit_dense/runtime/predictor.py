@@ -15,6 +15,8 @@ from .results import Result
 from .tile_model import TileModel
 
 Task = Literal['segmentation', 'detection']
+# Memory per pixel and class: mmseg keeps scores at the size of the image in several copies.
+BYTES_PER_SCORE = 13
 # How many batches of images wait for others of their size.
 _WAITING_BATCHES = 4
 

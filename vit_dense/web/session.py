@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from ..data.pictures import Picture
 from ..runtime import Detections, Predictor, Segmentation
 from ..runtime.images import read_checked, read_image
+from ..runtime.predictor import BYTES_PER_SCORE
 from ..runtime.results import Result
 
 # Longest edge, in pixels, of what the browser shows; the download has the size of the image.
 VIEW_EDGE = 1600
 _MAX_MEGAPIXELS = 25.0
-# One image takes about 13 bytes per pixel and class while a segmentor's scores are resized.
-_SCORE_BYTES, _SCORE_BUDGET = 13, 8 * 2**30
+_SCORE_BUDGET = 8 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def default_megapixels(predictor: Predictor) -> float:
     """Return 25, or less for a segmentor with so many classes that its scores exceed 8 GiB."""
     if predictor.task == 'detection':
         return _MAX_MEGAPIXELS
-    fitting = _SCORE_BUDGET / (_SCORE_BYTES * max(len(predictor.classes), 1)) / 1e6
+    fitting = _SCORE_BUDGET / (BYTES_PER_SCORE * max(len(predictor.classes), 1)) / 1e6
     return min(_MAX_MEGAPIXELS, round(fitting, 1))
 
 
