@@ -29,7 +29,7 @@ from tables import print_header, print_row
 from torch import Tensor
 
 import vit_dense.segmentation  # noqa: F401 - registers
-from vit_dense.engine.half_precision import has_bfloat16_units
+from vit_dense.cpu import has_bfloat16_units
 from vit_dense.export import wrap, write_file
 from vit_dense.export.graph import trace
 from vit_dense.export.write import onnx_to_openvino

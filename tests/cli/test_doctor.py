@@ -154,7 +154,7 @@ def test_cpu_bf16(
     file = tmp_path / 'cpuinfo'
     if flags is not None:
         file.write_text(f'{flags}\n')
-    monkeypatch.setattr(doctor, '_CPU_INFO', file)
+    monkeypatch.setattr(doctor, 'CPU_INFO', file)
     assert doctor.cpu_bf16() == expected
 
 

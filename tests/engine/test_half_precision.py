@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from vit_dense import cpu
+from vit_dense.cpu import has_bfloat16_units
 from vit_dense.engine import half_precision
-from vit_dense.engine.half_precision import has_bfloat16_units, warn_slow_bfloat16
+from vit_dense.engine.half_precision import warn_slow_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -22,12 +24,12 @@ from vit_dense.engine.half_precision import has_bfloat16_units, warn_slow_bfloat
 def test_instructions(
     line: str, expected: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(half_precision.platform, 'system', lambda: 'Linux')
+    monkeypatch.setattr(cpu.platform, 'system', lambda: 'Linux')
     path = tmp_path / 'cpuinfo'
     path.write_text(f'processor : 0\n{line}\n')
     assert has_bfloat16_units(path) is expected
     assert has_bfloat16_units(tmp_path / 'nowhere') is None
-    monkeypatch.setattr(half_precision.platform, 'system', lambda: 'Darwin')
+    monkeypatch.setattr(cpu.platform, 'system', lambda: 'Darwin')
     assert has_bfloat16_units(path) is None
 
 

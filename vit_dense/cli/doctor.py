@@ -9,6 +9,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+from ..cpu import CPU_INFO, has_bfloat16_units
 from ..version import __version__
 
 # Import name -> the distribution that vit_dense asks for, and a pattern of all that provide it.
@@ -35,9 +36,6 @@ _EXTRAS = {
     'sahi': ('slice', r'sahi'),
     'gradio': ('web', r'gradio'),
 }
-# Flags in /proc/cpuinfo of x86 and Arm processors that multiply in bfloat16.
-_BF16_FLAGS = {'avx512_bf16', 'amx_bf16', 'bf16'}
-_CPU_INFO = Path('/proc/cpuinfo')
 # Other modules that are named differently from their distribution.
 _OWNERS = {'pkg_resources': 'setuptools', 'cv2': 'opencv-python', 'PIL': 'pillow'}
 # Not from an index by name, where another package might have it.
@@ -127,11 +125,10 @@ def device() -> str:
 
 def cpu_bf16() -> str:
     """Return whether the CPU has units for bfloat16, without which it is slower than float32."""
-    try:
-        words = set(_CPU_INFO.read_text().split())
-    except OSError:
+    units = has_bfloat16_units(CPU_INFO)
+    if units is None:
         return 'unknown'
-    return 'yes' if words & _BF16_FLAGS else 'no units: bfloat16 is slower than float32'
+    return 'yes' if units else 'no units: bfloat16 is slower than float32'
 
 
 def _check_torchvision(problems: Problems) -> None:

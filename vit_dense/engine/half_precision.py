@@ -1,15 +1,11 @@
 """Warn where bfloat16 is slower than float32."""
 
 import logging
-import platform
-from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 
-# Flags of /proc/cpuinfo: x86 (AVX-512 and AMX), then ARM.
-_UNITS = {'avx512_bf16', 'amx_bf16', 'bf16'}
-_CPU_INFO = Path('/proc/cpuinfo')
+from ..cpu import has_bfloat16_units
 
 
 def warn_slow_bfloat16(device: torch.device | str) -> bool:
@@ -27,14 +23,3 @@ def warn_slow_bfloat16(device: torch.device | str) -> bool:
         level=logging.WARNING,
     )
     return True
-
-
-def has_bfloat16_units(cpu_info: Path = _CPU_INFO) -> bool | None:
-    """Return whether the CPU computes in bfloat16; None if that is not known."""
-    if platform.system() != 'Linux' or not cpu_info.is_file():
-        return None
-    names = ('flags', 'Features')  # of x86 and of ARM
-    lines = [line for line in cpu_info.read_text().splitlines() if line.startswith(names)]
-    if not lines:
-        return None
-    return bool(_UNITS & set(lines[0].split()))
