@@ -31,6 +31,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         opened.listen()
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = (reason or str(error)).rstrip('.')
         option = '--port' if getattr(error, 'errno', None) in _REPORTED else '--host or --port'
         raise ValueError(
             f'{host}:{port} cannot be opened: {reason}. Choose another with {option}.'
