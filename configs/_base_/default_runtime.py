@@ -16,7 +16,7 @@ sync_bn = 'torch'
 
 log_level = 'INFO'
 log_processor = dict(by_epoch=False)
-# For TensorBoard, write in your config: visualizer = dict(vis_backends=[
+# For TensorBoard, MLflow or W&B: `train --track NAME`. Other backends: visualizer = dict(vis_backends=[
 #     dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 visualizer = dict(
     type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
