@@ -61,7 +61,7 @@ DEV = [
     *GEO,
     *SLICE,
     *WEB,
-    # MLflow without its server.
+    # MLflow without its server, and what its local database needs.
     'mlflow-skinny',
     'sqlalchemy',
     'alembic',
