@@ -32,10 +32,11 @@ from tables import header
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = 'tests'
+TEST_FOLDERS = ('tests/cuda', 'tests/compat', 'tests/configs')  # where some are marked `cuda`
 # Section -> share of the time, in order of value; what a section leaves is left to the next ones.
 SHARES = {TESTS: 30, 'training': 32, 'attention': 12, 'modes': 16, 'evaluation': 10}
 # What pytest prints that belongs in the report: failures and the last line.
-_OUTCOME = re.compile(r'(FAILED|ERROR) |.*\d+ (passed|failed|skipped|error|deselected)')
+_OUTCOME = re.compile(r'.*\b(FAILED|ERROR)\b|.*\d+ (passed|failed|skipped|error|deselected)')
 _OVER = re.compile(r'\*\*([\d.]+)\*\*')
 
 
@@ -107,7 +108,7 @@ def command_of(section: str, seconds: float, args: argparse.Namespace) -> list[s
     if section == TESTS:
         spread = importlib.util.find_spec('xdist') and not args.tiny
         options = ['-n', '4', '--dist', 'loadfile'] if spread else []
-        options += ['--collect-only', 'tests/cuda'] if args.tiny else []
+        options += ['--collect-only', 'tests/cuda'] if args.tiny else ['-vv', *TEST_FOLDERS]
         common = ['-m', 'pytest', '-m', 'cuda', '-rfE', '--tb=short', '-p', 'no:cacheprovider']
         return [sys.executable, *common, *options]
     until = str(time.monotonic() + 0.9 * seconds)  # the section stops itself earlier
@@ -123,7 +124,7 @@ def run_section(section: str, seconds: float, args: argparse.Namespace, report: 
     def outcome(line: str) -> None:
         if _OUTCOME.match(line):
             report.add(f'    {line}')
-        else:
+        elif 'PASSED' not in line:
             print(line, flush=True)
 
     add = outcome if section == TESTS else report.add

@@ -28,7 +28,7 @@ def rows(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     ('section', 'measured'),
-    [('training', 6), ('attention', 8), ('modes', 6), ('evaluation', 3)],
+    [('training', 6), ('attention', 8), ('modes', 5), ('evaluation', 3)],
 )
 def test_sections_measure_without_errors(script, capsys, section, measured):
     script.main(['--tiny', '--device', 'cpu', '--limit', '300', '--alone', section])
