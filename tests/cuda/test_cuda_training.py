@@ -74,3 +74,17 @@ def test_deterministic_mode_names_the_operation(data: Path, tmp_path: Path) -> N
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic = False
+
+
+def test_out_of_memory_names_what_to_lower(data: Path, tmp_path: Path) -> None:
+    config = small(data, tmp_path / 'run')
+    config.train_dataloader.batch_size = 256
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(2**30 / total)
+    try:
+        with pytest.raises(ValueError, match=r'batch_size=256 \(at most \d+ may fit\)') as caught:
+            train_model(config, seed=0)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert 'set --amp or model.backbone.vit.grad_checkpointing=True' in str(caught.value)
