@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ..engine.out_of_memory import explain_out_of_memory
 from ..engine.tracking import enable_tracking
 from .config import build_runner, require_file
 
@@ -64,7 +65,8 @@ def train_model(
             logger='current',
             level=logging.WARNING,
         )
-    runner.train()
+    with explain_out_of_memory(runner):
+        runner.train()
     return runner
 
 
