@@ -52,6 +52,8 @@ GEO = ['rasterio']
 SLICE = ['sahi>=0.12.8']
 # The page of `vit-dense serve`. Earlier versions of Gradio have known vulnerabilities.
 WEB = ['gradio>=6']
+# Experiment trackers, through mmengine's own backends (`train --track NAME`).
+TRACK = ['mlflow', 'tensorboard', 'wandb']
 # The site in docs/: MkDocs with the theme Material; API pages from docstrings.
 DOCS = ['mkdocs-material', 'mkdocstrings[python]']
 DEV = [
@@ -59,6 +61,11 @@ DEV = [
     *GEO,
     *SLICE,
     *WEB,
+    # MLflow without its server, and what its local database needs.
+    'mlflow-skinny',
+    'sqlalchemy',
+    'alembic',
+    'wandb',
     'build',
     'mypy',
     'packaging',
@@ -118,6 +125,7 @@ setup(
         'geo': GEO,
         'slice': SLICE,
         'web': WEB,
+        'track': TRACK,
         'docs': DOCS,
         'dev': DEV,
     },
