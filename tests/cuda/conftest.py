@@ -1,6 +1,7 @@
 """All tests in this folder need a GPU; float32 there means float32, not TF32."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import vit_dense  # noqa: F401  (mmseg needs it without compiled ops)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if 'cuda' in item.path.parts:
+        if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cuda)
 
 
