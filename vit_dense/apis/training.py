@@ -66,7 +66,7 @@ def _train(config: Config) -> Runner:
     runner = build_runner(config)
     if config.get('resume') and not config.get('load_from'):
         print_log(
-            f'--resume: no checkpoint in {config.work_dir}. Training starts from the beginning.',
+            f'--resume: no checkpoint in {config.get("work_dir")}. Training starts from the beginning.',
             logger='current',
             level=logging.WARNING,
         )

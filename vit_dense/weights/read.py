@@ -36,7 +36,7 @@ _SECTIONS = (
 # What Hugging Face writes beside the files of a large model: which tensor is in which.
 _INDEX = '.safetensors.index.json'
 # Bounds for compressed .npz files: trained weights hardly shrink, zeros shrink a thousandfold.
-_MAX_EXPANSION, _SMALL = 20, 2**28
+_MAX_EXPANSION, _SMALL = 20, 2**26
 _TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar', '.ckpt')
 
 
