@@ -15,6 +15,8 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from .wrong_types import wrong_argument
+
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
@@ -43,8 +45,8 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
 
     In this package, a user's mistake raises `ValueError` with all that is needed to correct it.
     Such errors are written to stderr without their stack, and so are misspelt arguments and types
-    of a config, whichever library found them. All other errors are raised, and so is every error
-    with `debug` or the environment variable VIT_DENSE_DEBUG.
+    of a config and values of a wrong type, whichever library found them. All other errors are
+    raised, and so is every error with `debug` or the environment variable VIT_DENSE_DEBUG.
 
     Args:
         work: What to run.
@@ -58,7 +60,7 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         return 0
     try:
         work()
-    except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError) as error:
+    except Exception as error:
         message = user_message(error)
         if message is None:
             raise
@@ -71,7 +73,7 @@ def user_message(error: Exception) -> str | None:
     """Return what to tell the user about `error`, or None if it may not be a user's mistake."""
     text = str(error)
     if isinstance(error, TypeError):
-        return _no_dict(error) or _misspelt_argument(error)
+        return _no_dict(error) or _misspelt_argument(error) or _wrong_type(error)
     if isinstance(error, KeyError):
         return _unknown_type(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
@@ -85,9 +87,10 @@ def user_message(error: Exception) -> str | None:
         if found := re.match(pattern, text):
             return message.format(*found.groups())
     frames = traceback.extract_tb(error.__traceback__)
-    if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
+    is_ours = frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE)
+    if is_ours and isinstance(error, ValueError | FileNotFoundError | ImportError):
         return text
-    return None
+    return _wrong_type(error)
 
 
 def _absent_library(error: BaseException | None) -> str | None:
@@ -149,6 +152,16 @@ def _no_dict(error: TypeError) -> str | None:
         return None
     registry = getattr(values.get('registry'), 'name', 'type')
     return f'The config has {given!r} where dict(type=...) of a {registry} must be.'
+
+
+def _wrong_type(error: Exception) -> str | None:
+    """Name an argument of another type than a class of this package takes."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    built = [one.f_locals for one in frames if one.f_code.co_name == _BUILDER]
+    kind = built[-1].get('obj_cls') if built else None
+    if not (inspect.isclass(kind) and kind.__module__.startswith(f'{Path(_PACKAGE).name}.')):
+        return None
+    return wrong_argument(kind, built[-1]['args'])
 
 
 def _misspelt_argument(error: TypeError) -> str | None:
