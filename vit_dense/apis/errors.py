@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from ..compat.checkpoint_writing import CheckpointWriteError
 from .wrong_types import wrong_argument
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
@@ -22,6 +23,14 @@ _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
+_USER_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    TypeError,
+    ImportError,
+    KeyError,
+    CheckpointWriteError,
+)
 # Beginnings of mmengine's errors about a config, and what to say instead.
 _FOREIGN = (
     (
@@ -33,6 +42,7 @@ _FOREIGN = (
         r'(\w+), (\w+),? and (\w+) should be either all None',
         '{0}, {1} and {2} belong together: set all three, or all to None.',
     ),
+    (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
 )
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
@@ -88,7 +98,7 @@ def user_message(error: Exception) -> str | None:
             return message.format(*found.groups())
     frames = traceback.extract_tb(error.__traceback__)
     is_ours = frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE)
-    if is_ours and isinstance(error, ValueError | FileNotFoundError | ImportError):
+    if is_ours and isinstance(error, _USER_ERRORS):
         return text
     return _wrong_type(error)
 

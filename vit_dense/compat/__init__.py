@@ -8,9 +8,19 @@
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
+| `checkpoint_writing`   | a kill or a full disk while a checkpoint is written loses older ones  |
+| `resuming`             | `--resume` takes a damaged file, or starts anew over the old ones     |
 """
 
-from . import config_packages, config_paths, default_hooks, mmcv_ext, safe_load
+from . import (
+    checkpoint_writing,
+    config_packages,
+    config_paths,
+    default_hooks,
+    mmcv_ext,
+    resuming,
+    safe_load,
+)
 from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -26,3 +36,5 @@ def apply() -> None:
     config_packages.install()
     config_paths.install()
     default_hooks.install()
+    checkpoint_writing.install()
+    resuming.install()
