@@ -57,8 +57,8 @@ def refusal(
     try:
         with _time_limit():
             work()
-    except UnclearError:
-        raise
+    except UnclearError as error:
+        raise UnclearError(f'{case}: {error}') from error
     except Exception as error:
         text = f'{type(error).__name__}: {error}'
         if any(re.match(pattern, text, re.DOTALL) for pattern in accepted):

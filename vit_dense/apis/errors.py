@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine import runner
 from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
@@ -43,9 +44,14 @@ _FOREIGN = (
         '{0}, {1} and {2} belong together: set all three, or all to None.',
     ),
     (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
+    (
+        r"'ConfigDict' object has no attribute '(\w+)'",
+        'A dict of the config lacks {0!r}: add it, or correct a name that is misspelt.',
+    ),
 )
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
+_SHOWN = 200  # characters of a dict in a message
 # What a config must import to use the types of a task.
 _TASKS = ('vit_dense.segmentation', 'vit_dense.detection')
 
@@ -114,7 +120,10 @@ def _absent_library(error: BaseException | None) -> str | None:
 
 def _unknown_type(error: KeyError) -> str | None:
     """Name the missing import of a type of ours, or the registered types with similar names."""
-    found = re.match(r'(\w+) is not in the (?:\w+::)?(\w+) registry', str(error.args[0]))
+    text = str(error.args[0])
+    if lacks := re.match(r'`cfg` or `default_args` must contain the key "type", but got (.*)', text):
+        return f'A dict of the config lacks type=...: {lacks[1][:_SHOWN]}. Add or correct it.'
+    found = re.match(r'(\w+) is not in the (?:\w+::)?(\w+) registry', text)
     if found is None:
         return None
     given, registry = found.groups()
@@ -155,10 +164,12 @@ def _names(registry: Registry) -> set[str]:
 def _no_dict(error: TypeError) -> str | None:
     """Name the value that stands in a config where `dict(type=...)` must."""
     innermost = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    if [one.f_code.co_name for one in innermost] != [_BUILDER] or 'cfg' not in str(error):
+    if [one.f_code.co_name for one in innermost] != [_BUILDER]:
         return None
     values = innermost[0].f_locals
-    if isinstance(given := values.get('cfg'), Mapping):
+    if str(error).startswith('type must be'):
+        return f'The config has type={values["obj_type"]!r}, which is no name: correct it.'
+    if 'cfg' not in str(error) or isinstance(given := values.get('cfg'), Mapping):
         return None
     registry = getattr(values.get('registry'), 'name', 'type')
     return f'The config has {given!r} where dict(type=...) of a {registry} must be.'
@@ -189,7 +200,8 @@ def _misspelt_argument(error: TypeError) -> str | None:
         split = next((one for one in ('train', 'val', 'test') if one in name), 'the')
         return _suggest(f'{split}_dataloader', given, [DataLoader])
     if not kinds:
-        return None
+        loop = getattr(runner, caller, None)
+        return _suggest('train_cfg', given, [loop]) if caller.endswith('TrainLoop') and loop else None
     kind = kinds[-1]
     parents = list(kind.__mro__)
     if caller not in (one.__name__ for one in parents):

@@ -141,7 +141,7 @@ def compare(
             if _is_same_kind(tensor, target):
                 fitting[name] = tensor
             else:
-                report.mismatched[name] = (_kind(tensor), _kind(target))
+                report.mismatched[name] = (_numbers(tensor), _numbers(target))
         elif ignored(name) or name.endswith(_COUNTER):
             report.ignored.append(name)
         elif target is None:
@@ -166,9 +166,8 @@ def _is_same_kind(tensor: Tensor, target: Tensor) -> bool:
     return is_dense and (tensor.is_floating_point() or not target.is_floating_point())
 
 
-def _kind(tensor: Tensor) -> str:
-    layout = '' if tensor.layout == torch.strided else f' ({tensor.layout})'
-    return f'{tensor.dtype}{layout}{" without values (meta device)" if tensor.is_meta else ""}'
+def _numbers(tensor: Tensor) -> str:
+    return f'{tensor.dtype} ({tensor.layout}, {tensor.device})'
 
 
 def shortfall(
