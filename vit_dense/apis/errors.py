@@ -121,7 +121,9 @@ def _absent_library(error: BaseException | None) -> str | None:
 def _unknown_type(error: KeyError) -> str | None:
     """Name the missing import of a type of ours, or the registered types with similar names."""
     text = str(error.args[0])
-    if lacks := re.match(r'`cfg` or `default_args` must contain the key "type", but got (.*)', text):
+    if lacks := re.match(
+        r'`cfg` or `default_args` must contain the key "type", but got (.*)', text
+    ):
         return f'A dict of the config lacks type=...: {lacks[1][:_SHOWN]}. Add or correct it.'
     found = re.match(r'(\w+) is not in the (?:\w+::)?(\w+) registry', text)
     if found is None:
@@ -176,13 +178,17 @@ def _no_dict(error: TypeError) -> str | None:
 
 
 def _wrong_type(error: Exception) -> str | None:
-    """Name an argument of another type than a class of this package takes."""
+    """Name an argument of a wrong type, or the assertion about arguments that failed."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     built = [one.f_locals for one in frames if one.f_code.co_name == _BUILDER]
     kind = built[-1].get('obj_cls') if built else None
-    if not (inspect.isclass(kind) and kind.__module__.startswith(f'{Path(_PACKAGE).name}.')):
+    if not inspect.isclass(kind):
         return None
-    return wrong_argument(kind, built[-1]['args'])
+    if isinstance(error, AssertionError):
+        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        return f'{kind.__name__} does not accept its arguments ({reason}): correct the config.'
+    is_ours = kind.__module__.startswith(f'{Path(_PACKAGE).name}.')
+    return wrong_argument(kind, built[-1]['args']) if is_ours else None
 
 
 def _misspelt_argument(error: TypeError) -> str | None:
@@ -201,7 +207,9 @@ def _misspelt_argument(error: TypeError) -> str | None:
         return _suggest(f'{split}_dataloader', given, [DataLoader])
     if not kinds:
         loop = getattr(runner, caller, None)
-        return _suggest('train_cfg', given, [loop]) if caller.endswith('TrainLoop') and loop else None
+        return (
+            _suggest('train_cfg', given, [loop]) if caller.endswith('TrainLoop') and loop else None
+        )
     kind = kinds[-1]
     parents = list(kind.__mro__)
     if caller not in (one.__name__ for one in parents):
