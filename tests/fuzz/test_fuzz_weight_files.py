@@ -145,7 +145,7 @@ CONTENTS: dict[str, tuple[Callable[[Tensors, random.Random], Any], str]] = {
     'numbers as names': (lambda s, d: dict(enumerate(s.values())), 'refused'),
     'two prefixes': (lambda s, d: {p + k: t for p in ('a.', 'b.') for k, t in s.items()}, ''),
     'empty': (lambda s, d: d.choice(EMPTY), 'refused'),
-    'no dict': (lambda s, d: d.choice(([s], 'x', None, 3, tuple(s.values()), torch.ones(3))), 'refused'),
+    'no dict': (lambda s, d: d.choice(([s], 'x', None, 3, torch.ones(3))), 'refused'),
     'a program': (lambda s, d: d.choice((Code(), {'state_dict': s, 'args': Code()})), 'refused'),
     'a module': (lambda s, d: torch.nn.Linear(2, 2), 'refused'),
 }  # fmt: skip
