@@ -7,10 +7,11 @@
 | `checkpoint_sanitizer` | checkpoints hold mmengine's classes where plain numbers suffice       |
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
+| `config_text`          | configs are formatted by yapf: minutes for some hundred classes       |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
 """
 
-from . import config_packages, config_paths, default_hooks, mmcv_ext, safe_load
+from . import config_packages, config_paths, config_text, default_hooks, mmcv_ext, safe_load
 from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -25,4 +26,5 @@ def apply() -> None:
     safe_load.install()
     config_packages.install()
     config_paths.install()
+    config_text.install()
     default_hooks.install()
