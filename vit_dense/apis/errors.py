@@ -15,11 +15,14 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from .dead_workers import dead_worker
+
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
+_FAILED = 1
 # Beginnings of mmengine's errors about a config, and what to say instead.
 _FOREIGN = (
     (
@@ -51,13 +54,19 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         debug: Raise every error.
 
     Returns:
-        0, or 2 after a user's mistake.
+        0, 2 after a user's mistake, or 1 after the death of a data loader's worker.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
         return 0
     try:
         work()
+    except RuntimeError as error:
+        message = dead_worker(error)
+        if message is None:
+            raise
+        sys.stderr.write(f'\nError: {message}\n')
+        return _FAILED
     except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError) as error:
         message = user_message(error)
         if message is None:

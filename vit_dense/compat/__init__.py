@@ -8,10 +8,19 @@
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `config_text`          | configs are formatted by yapf: minutes for some hundred classes       |
+| `console`              | 600 lines of environment and config are printed before the first loss |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
 """
 
-from . import config_packages, config_paths, config_text, default_hooks, mmcv_ext, safe_load
+from . import (
+    config_packages,
+    config_paths,
+    config_text,
+    console,
+    default_hooks,
+    mmcv_ext,
+    safe_load,
+)
 from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -27,4 +36,5 @@ def apply() -> None:
     config_packages.install()
     config_paths.install()
     config_text.install()
+    console.install()
     default_hooks.install()
