@@ -18,7 +18,7 @@ def test_a_training_prints_few_lines_before_its_first_loss(
     runner = tiny_runner(tmp_path / 'work', default_hooks=hooks, cfg={'model': {'width': 1}})
     runner.train()
     shown = capsys.readouterr().out
-    before = shown[: shown.index('Iter(train)')].splitlines()
+    before = shown[: shown.index('(train)')].splitlines()
     assert len(before) <= 4, shown
     (log,) = (tmp_path / 'work').glob('*/*.log')
     assert sum(str(log) in line for line in before) == 1
@@ -32,7 +32,7 @@ def test_a_training_prints_few_lines_before_its_first_loss(
     ):
         assert text in written
         assert text not in shown
-    losses = [line.partition('Iter(train)')[2] for line in shown.splitlines() if 'loss:' in line]
+    losses = [line.partition('(train)')[2] for line in shown.splitlines() if 'loss:' in line]
     assert len(losses) == 3
     assert all(loss in written for loss in losses)
 
