@@ -9,6 +9,7 @@
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `config_text`          | configs are formatted by yapf: minutes for some hundred classes       |
 | `console`              | 600 lines of environment and config are printed before the first loss |
+| `deferred_imports`     | mmseg imports all of mmdet for two heads (called by the two tasks)    |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
 """
 
