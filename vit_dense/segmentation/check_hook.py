@@ -97,7 +97,7 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, Head]]:
                 yield f'{name}[{index}]' if several else name, head
 
 
-def _is_mask2former(head: nn.Module) -> bool:
+def _is_mask2former(head: object) -> bool:
     """Return whether `head` is of mmseg's class, which is imported if there is an instance."""
     module = sys.modules.get('mmseg.models.decode_heads.mask2former_head')
     return module is not None and isinstance(head, module.Mask2FormerHead)
