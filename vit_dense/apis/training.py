@@ -8,6 +8,8 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ..engine.out_of_memory import explain_out_of_memory
+from ..engine.tracking import enable_tracking
 from .config import build_runner, require_file
 
 AMP_DTYPES = ('bfloat16', 'float16')
@@ -21,6 +23,7 @@ def train_model(
     auto_scale_lr: bool = False,
     seed: int | None = None,
     deterministic: bool = False,
+    tracker: str | None = None,
 ) -> Runner:
     """Train, and return the runner.
 
@@ -33,6 +36,7 @@ def train_model(
             batch size.
         seed: Seed of all random numbers.
         deterministic: Choose deterministic algorithms, which are slower.
+        tracker: 'tensorboard', 'mlflow' or 'wandb' to record curves and pictures there.
 
     Raises:
         ValueError: An option contradicts the config or the machine.
@@ -46,6 +50,8 @@ def train_model(
         enable_amp(config, amp_dtype)
     if auto_scale_lr:
         _enable_auto_scale_lr(config)
+    if tracker is not None:
+        enable_tracking(config, tracker)
     asked = {'seed': seed} if seed is not None else {}
     asked |= {'deterministic': True} if deterministic else {}
     if asked:
@@ -59,7 +65,8 @@ def train_model(
             logger='current',
             level=logging.WARNING,
         )
-    runner.train()
+    with explain_out_of_memory(runner):
+        runner.train()
     return runner
 
 

@@ -29,6 +29,11 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument('--seed', type=int, help='seed of all random numbers')
     parser.add_argument('--deterministic', action='store_true', help='deterministic algorithms')
+    parser.add_argument(
+        '--track',
+        choices=['tensorboard', 'mlflow', 'wandb'],
+        help='record curves and pictures in this tracker, too',
+    )
     return parser
 
 
@@ -43,6 +48,7 @@ def train(config: 'Config', args: Namespace) -> None:
         auto_scale_lr=args.auto_scale_lr,
         seed=args.seed,
         deterministic=args.deterministic,
+        tracker=args.track,
     )
 
 
