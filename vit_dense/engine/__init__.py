@@ -2,12 +2,14 @@
 
 from .checkpoint_check import CheckpointCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .mean_loss import MeanLossHook
 from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
 
 __all__ = [
     'CheckpointCheckHook',
     'LayerDecayOptimWrapperConstructor',
+    'MeanLossHook',
     'NormalizationCheckHook',
     'SaveBestCheckHook',
 ]
