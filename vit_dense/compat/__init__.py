@@ -8,6 +8,7 @@
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
+| `http_backend`         | data sets over HTTP fail with `data_root`, and may wait without end   |
 | `processes`            | several processes fail on machines without GPU                        |
 | `sync_batch_norm`      | `SyncBatchNorm` fails on CPUs                                         |
 """
@@ -16,6 +17,7 @@ from . import (
     config_packages,
     config_paths,
     default_hooks,
+    http_backend,
     mmcv_ext,
     processes,
     safe_load,
@@ -36,5 +38,6 @@ def apply() -> None:
     config_packages.install()
     config_paths.install()
     default_hooks.install()
+    http_backend.install()
     processes.install()
     sync_batch_norm.install()
