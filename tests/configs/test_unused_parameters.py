@@ -40,7 +40,10 @@ def shrink(config: Config) -> Any:
         body.vit.frozen_stages = min(body.vit.get('frozen_stages', -1), DEPTH)
         if body.type not in ('SimpleFeaturePyramid', 'PlainViT'):
             body.update(deform_num_heads=4, conv_inplane=16)
-        if body.type not in ('SimpleFeaturePyramid',):
+            if 'interaction_indexes' in body:
+                assert len(body.interaction_indexes) == 1, 'the released light model'
+                body.interaction_indexes = [[0, DEPTH - 1]]
+        if body.type != 'SimpleFeaturePyramid':
             set_widths(model, WIDTH)
     set_sizes(model)
     model.data_preprocessor.pop('size', None)
