@@ -15,7 +15,6 @@ from mmengine.registry import DATASETS, DefaultScope
 
 import vit_dense.detection
 import vit_dense.segmentation  # noqa: F401 - registers
-from vit_dense.compat import http_backend
 
 HTTP = {'backend': 'http'}
 
@@ -35,9 +34,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(tmp_path: Path) -> Iterator[str]:
     """Serves the test's folder."""
-    monkeypatch.setattr(http_backend.time, 'sleep', lambda seconds: None)
     server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}'
@@ -98,16 +96,6 @@ def test_missing_files_are_named(tmp_path: Path, address: str) -> None:
     (tmp_path / 'images/2.png').unlink()
     with pytest.raises(ValueError, match=rf'{address}/images/2.png cannot be read: .*404'):
         segmentation(address, backend_args=HTTP)[0]
-
-
-def test_a_server_in_trouble_is_asked_again(tmp_path: Path, address: str) -> None:
-    write_masks(tmp_path)
-    Quiet.failures = 2
-    assert len(segmentation(address, backend_args=HTTP)) == 2
-    Quiet.failures = 3
-    with pytest.raises(ValueError, match='503'):
-        segmentation(address, backend_args=HTTP)
-    assert Quiet.failures == 0
 
 
 def detection(address: str, name: str = 'train.json') -> Any:

@@ -17,20 +17,8 @@ from torch import nn
 
 __all__ = ['install']
 
-# The environment variables that each launcher's program sets, and how it is started.
-_LAUNCHERS = {
-    'pytorch': (
-        ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
-        'torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch',
-    ),
-    'slurm': (('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'srun'),
-    'mpi': (('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'MASTER_ADDR'), 'mpirun'),
-}
-_LOCAL_RANKS = {
-    'pytorch': 'LOCAL_RANK',
-    'slurm': 'SLURM_LOCALID',
-    'mpi': 'OMPI_COMM_WORLD_LOCAL_RANK',
-}
+# What torchrun sets in the environment of its processes.
+_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 _mmengine_init_dist = mmengine.dist.init_dist
 _mmengine_init = MMDistributedDataParallel.__init__
 
@@ -48,21 +36,22 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
         ValueError: The launcher's program did not start this process, or started more processes
             than there are GPUs.
     """
-    needed, start = _LAUNCHERS.get(launcher, ((), ''))
-    if absent := [name for name in needed if name not in os.environ]:
+    absent = [name for name in _TORCHRUN if name not in os.environ]
+    if launcher == 'pytorch' and absent:
         raise ValueError(
-            f'--launcher {launcher}, but {", ".join(absent)} are not set in the environment: start '
-            f'with {start}. For a single process leave --launcher out.'
+            f'--launcher pytorch, but {", ".join(absent)} are not set in the environment: start '
+            'with torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch. For a '
+            'single process leave --launcher out.'
         )
     if get_device() == 'cpu':
         _init_without_gpu(launcher, 'gloo' if backend == 'nccl' else backend, **options)
         return
-    local, gpus = int(os.environ.get(_LOCAL_RANKS.get(launcher, ''), 0)), torch.cuda.device_count()
-    if get_device() == 'cuda' and local >= gpus:
+    gpus = torch.cuda.device_count()
+    if launcher == 'pytorch' and 0 < gpus <= int(os.environ['LOCAL_RANK']):
         raise ValueError(
-            f'Process {local + 1} of this machine has no GPU: PyTorch sees {gpus}. Start at most '
-            f'{gpus} processes per machine (torchrun --nproc_per_node={gpus}), or set '
-            'CUDA_VISIBLE_DEVICES.'
+            f'Process {int(os.environ["LOCAL_RANK"]) + 1} of this machine has no GPU: PyTorch sees '
+            f'{gpus}. Start at most {gpus} processes per machine (torchrun --nproc_per_node='
+            f'{gpus}), or set CUDA_VISIBLE_DEVICES.'
         )
     _mmengine_init_dist(launcher, backend, **options)
 

@@ -80,13 +80,14 @@ class CheckedSegDataset(BaseSegDataset):
                     'ann_file to a text file with the names of the images, a line each, without '
                     f'{self.img_suffix!r}.'
                 ) from error
-        named = self.ann_file, self.backend_args
-        with get_local_path(self.ann_file, backend_args=self.backend_args) as local:
-            self.ann_file, self.backend_args = str(local), None
+        own = vars(self)
+        remote = {name: own[name] for name in ('ann_file', 'backend_args')}
+        with get_local_path(own['ann_file'], backend_args=own['backend_args']) as local:
+            own.update(ann_file=str(local), backend_args=None)
             try:
                 return list(super().load_data_list())
             finally:
-                self.ann_file, self.backend_args = named
+                own.update(remote)
 
     def prepare_data(self, idx: int) -> Any:
         """Load and transform sample `idx`, and check the result."""
