@@ -80,7 +80,7 @@ class CheckedSegDataset(BaseSegDataset):
                     'ann_file to a text file with the names of the images, a line each, without '
                     f'{self.img_suffix!r}.'
                 ) from error
-        own = vars(self)
+        own: dict[str, Any] = self.__dict__
         remote = {name: own[name] for name in ('ann_file', 'backend_args')}
         with get_local_path(own['ann_file'], backend_args=own['backend_args']) as local:
             own.update(ann_file=str(local), backend_args=None)
