@@ -9,7 +9,8 @@ from mmengine import dist
 from mmengine.config import Config
 
 from vit_dense.apis.config import build_runner
-from vit_dense.apis.errors import report_user_errors, user_message
+from vit_dense.apis.errors import report_user_errors
+from vit_dense.apis.lost_process import lost_process
 from vit_dense.compat import processes
 
 TORCHRUN = {
@@ -82,7 +83,7 @@ def test_more_processes_than_gpus(started: list[Any], monkeypatch: pytest.Monkey
     ],
 )
 def test_dead_process(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert user_message(RuntimeError(text)) is None, 'a single process waits for no other'
+    assert lost_process(RuntimeError(text)) is None, 'a single process waits for no other'
     monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
-    assert 'Another process of this run has ended' in str(user_message(RuntimeError(text)))
-    assert user_message(RuntimeError('shapes differ')) is None
+    assert 'Another process of this run has ended' in str(lost_process(RuntimeError(text)))
+    assert lost_process(RuntimeError('shapes differ')) is None

@@ -5,6 +5,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .mean_loss import MeanLossHook
 from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
+from .tracking import TrackerVisBackend
 
 __all__ = [
     'CheckpointCheckHook',
@@ -12,4 +13,5 @@ __all__ = [
     'MeanLossHook',
     'NormalizationCheckHook',
     'SaveBestCheckHook',
+    'TrackerVisBackend',
 ]
