@@ -17,6 +17,7 @@ from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from .dead_workers import dead_worker
+from .lost_process import lost_process
 from .wrong_types import wrong_argument
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
@@ -63,7 +64,8 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         debug: Raise every error.
 
     Returns:
-        0, 2 after a user's mistake, or 1 after the death of a data loader's worker.
+        0, 2 after a user's mistake, or 1 after the death of a data loader's worker or of another
+        process.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
@@ -71,7 +73,7 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
     try:
         work()
     except Exception as error:
-        if message := dead_worker(error):
+        if message := dead_worker(error) or lost_process(error):
             sys.stderr.write(f'\nError: {message}\n')
             return _FAILED
         message = user_message(error)

@@ -13,6 +13,9 @@
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
 | `checkpoint_writing`   | a kill or a full disk while a checkpoint is written loses older ones  |
 | `resuming`             | `--resume` takes a damaged file, or starts anew over the old ones     |
+| `http_backend`         | data sets over HTTP fail with `data_root`, and may wait without end   |
+| `processes`            | several processes fail on machines without GPU                        |
+| `sync_batch_norm`      | `SyncBatchNorm` fails on CPUs                                         |
 """
 
 from . import (
@@ -22,9 +25,12 @@ from . import (
     config_text,
     console,
     default_hooks,
+    http_backend,
     mmcv_ext,
+    processes,
     resuming,
     safe_load,
+    sync_batch_norm,
 )
 from .checkpoint_sanitizer import PlainHistoryHook
 
@@ -45,3 +51,6 @@ def apply() -> None:
     default_hooks.install()
     checkpoint_writing.install()
     resuming.install()
+    http_backend.install()
+    processes.install()
+    sync_batch_norm.install()
