@@ -4,10 +4,12 @@ from .checkpoint_check import CheckpointCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
+from .sharded_runner import ShardedRunner
 
 __all__ = [
     'CheckpointCheckHook',
     'LayerDecayOptimWrapperConstructor',
     'NormalizationCheckHook',
     'SaveBestCheckHook',
+    'ShardedRunner',
 ]
