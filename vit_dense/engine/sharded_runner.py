@@ -136,6 +136,8 @@ class ShardedRunner(Runner):
         """Save whole tensors under plain names; every process must call it."""
         from .sharding import whole_states
 
-        owners = [self.model, *self._averages(), *([self.optim_wrapper] * save_optimizer)]
-        with whole_states(owners if self._is_sharded else ()):
+        owners: list[Any] = [self.model, *self._averages()] if self._is_sharded else []
+        if owners and save_optimizer:
+            owners.append(self.optim_wrapper)
+        with whole_states(owners):
             super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)

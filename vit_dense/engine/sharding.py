@@ -71,7 +71,7 @@ def shard_model(
 
 def rebind_optimizer(
     optimizer: torch.optim.Optimizer,
-    names: Mapping[nn.Parameter, str],
+    names: Mapping[Tensor, str],
     parameters: Mapping[str, nn.Parameter],
 ) -> None:
     """Replace whole parameters in `optimizer` by the sharded ones of the same name.
@@ -83,6 +83,8 @@ def rebind_optimizer(
     """
     for group in optimizer.param_groups:
         group['params'] = [parameters[names[one]] for one in group['params']]
+        if group.get('foreach', False) is None and not group.get('fused'):
+            group['foreach'] = True  # PyTorch's default for `DTensor`s is a slow loop
     for old, state in list(optimizer.state.items()):
         new = parameters[names[old]]
         del optimizer.state[old]
