@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 import vit_dense  # noqa: F401 - registers
 
 PROCESSES = 2
+_PEFT = find_spec('peft') is not None
 STEPS = 4
 # Token grids of 4x6, 3x3, 5x4 and 3x6: windows of 3 tokens run a block once, twice or four times.
 SIZES = [(64, 96), (48, 48), (80, 64), (48, 96)]
@@ -151,7 +153,6 @@ CASES: dict[str, Changes] = {
     'clip by value': {'wrapper': {'clip_grad': {'type': 'value', 'clip_value': 1e-3}}},
     'accumulate': {'wrapper': {'accumulative_counts': 2, **CLIP}},
     'frozen': {'vit': {'frozen_stages': 2}},
-    'updates of low rank': {'vit': {'type': 'LoRATimmViT', 'rank': 2}},
     'frozen entirely': {'vit': {'frozen_stages': 4}},
     'keep': {'sharding': {'reshard_after_forward': False}, **VALIDATION},
     'relative positions': {
@@ -162,6 +163,7 @@ CASES: dict[str, Changes] = {
             **WINDOWS,
         }
     },
+    **({'updates of low rank': {'vit': {'type': 'LoRATimmViT', 'rank': 2}}} if _PEFT else {}),
     'bfloat16': {'sharding': {'param_dtype': 'bfloat16'}, 'wrapper': CLIP, 'vit': WINDOWS},
 }
 
