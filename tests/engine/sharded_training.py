@@ -67,6 +67,7 @@ class Record(Hook):
         self.losses: list[float] = []
         self.norms: list[float] = []
         self.validated: list[float] = []
+        self._values: list[float] = []
         self.dtypes: set[torch.dtype] = set()
 
     def before_train(self, runner: Runner) -> None:
@@ -85,9 +86,13 @@ class Record(Hook):
             self.norms.append(float(scalars['train/grad_norm'].current()))
 
     def after_val_iter(self, runner: Runner, outputs: list[float], **_: Any) -> None:
-        loss = torch.tensor(outputs[0])
+        self._values.append(outputs[0])
+
+    def after_val_epoch(self, *_: Any, **__: Any) -> None:
+        loss = torch.tensor(self._values).mean()
         all_reduce(loss, 'mean')
         self.validated.append(loss.item())
+        self._values.clear()
 
 
 def config(work: Path, *, processes: int, sharded: bool, **changes: Any) -> Changes:
@@ -103,7 +108,8 @@ def config(work: Path, *, processes: int, sharded: bool, **changes: Any) -> Chan
     }
     wrapper = {
         'constructor': 'LayerDecayOptimWrapperConstructor',
-        'optimizer': {'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 0.05},
+        # eps keeps gradients that are rounding errors from becoming steps
+        'optimizer': {'type': 'AdamW', 'lr': 1e-2, 'eps': 1e-3, 'weight_decay': 0.05},
         'paramwise_cfg': {'layer_decay_rate': 0.8},
         **changes.pop('wrapper', {}),
     }

@@ -7,6 +7,8 @@ which has no states until its first step, gets the sharded parameters. Checkpoin
 plain Runner.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mmengine.device import get_device
@@ -112,15 +114,23 @@ class ShardedRunner(Runner):
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         shard_model(self.model, **self._options())
         rebind_optimizer(self.optim_wrapper.optimizer, names, dict(self.model.named_parameters()))
-        for average in self._averages():
-            inner = average.module
+        for hook in self._ema_hooks():
+            average, inner = hook.ema_model, hook.ema_model.module
             shard_model(inner, **self._options())
             entries = inner.state_dict() if average.update_buffers else inner.named_parameters()
             average.avg_parameters = dict(entries)
+            hook._swap_ema_parameters = partial(self._swap, hook._swap_ema_parameters)
         self._is_sharded = True
 
-    def _averages(self) -> list[Any]:
-        return [hook.ema_model for hook in self.hooks if isinstance(hook, EMAHook)]
+    def _ema_hooks(self) -> list[EMAHook]:
+        return [hook for hook in self.hooks if isinstance(hook, EMAHook)]
+
+    def _swap(self, swap: Callable[[], None]) -> None:
+        """Swap the weights with their averages, of which each process holds a part."""
+        from .sharding import release
+
+        release(self.model, **self._options())
+        swap()
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call the hooks; between those before and after an evaluation, parameters are whole."""
@@ -136,8 +146,9 @@ class ShardedRunner(Runner):
         """Save whole tensors under plain names; every process must call it."""
         from .sharding import whole_states
 
-        owners: list[Any] = [self.model, *self._averages()] if self._is_sharded else []
-        if owners and save_optimizer:
-            owners.append(self.optim_wrapper)
+        owners: list[Any] = []
+        if self._is_sharded:
+            owners = [self.model, *(hook.ema_model for hook in self._ema_hooks())]
+            owners += [self.optim_wrapper] * save_optimizer
         with whole_states(owners):
             super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
