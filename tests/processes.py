@@ -46,3 +46,9 @@ def losses(work_dir: Path) -> list[float]:
         lines = [json.loads(line) for line in scalars.read_text().splitlines()]
         found += [line['loss'] for line in lines if 'loss' in line]
     return found
+
+
+def torchrun(*command: object, cwd: Path, count: int = 2) -> subprocess.CompletedProcess[str]:
+    """Runs one of the tools in several processes of this machine."""
+    options = ('--standalone', '--nproc_per_node', count)
+    return run('-m', 'torch.distributed.run', *options, *command, cwd=cwd)

@@ -1,6 +1,7 @@
 """Evaluate a checkpoint from a config, with the options of OpenMMLab's tools."""
 
 import importlib
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -154,4 +155,6 @@ def _dump(config: Config, out: str) -> None:
             f'ends in {" or ".join(_PICKLES)}; for the .json files of COCO, set '
             'test_evaluator.outfile_prefix.'
         )
+    # The metric makes the folder in the main process, and others may write before.
+    Path(out).mkdir(parents=True, exist_ok=True)
     label_metrics[0].output_dir = out

@@ -8,9 +8,19 @@
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
+| `processes`            | several processes fail on machines without GPU                        |
+| `sync_batch_norm`      | `SyncBatchNorm` fails on CPUs                                         |
 """
 
-from . import config_packages, config_paths, default_hooks, mmcv_ext, safe_load
+from . import (
+    config_packages,
+    config_paths,
+    default_hooks,
+    mmcv_ext,
+    processes,
+    safe_load,
+    sync_batch_norm,
+)
 from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -26,3 +36,5 @@ def apply() -> None:
     config_packages.install()
     config_paths.install()
     default_hooks.install()
+    processes.install()
+    sync_batch_norm.install()
