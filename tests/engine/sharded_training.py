@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce
+from families import UNWINDOWED, small_kwargs
+from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
 
 import vit_dense  # noqa: F401 - registers
+from vit_dense.engine.sharding import shard_model
 
 PROCESSES = 2
 _PEFT = find_spec('peft') is not None
@@ -23,6 +26,8 @@ STEPS = 4
 # Token grids of 4x6, 3x3, 5x4 and 3x6: windows of 3 tokens run a block once, twice or four times.
 SIZES = [(64, 96), (48, 48), (80, 64), (48, 96)]
 SMALL = {'model_name': 'test_vit', 'model_kwargs': {'depth': 4}}
+# Families whose blocks compute biases of their own, which checkpointing computes again.
+BY_BLOCK = {'beit_base_patch16_224', 'vit_relpos_small_patch16_224'}
 Changes = dict[str, Any]
 
 
@@ -73,9 +78,6 @@ class Record(Hook):
     def before_train(self, runner: Runner) -> None:
         linear = runner.model.backbone.vit.model.blocks[0].mlp.fc1
         linear.register_forward_hook(lambda *_: self.dtypes.add(linear.weight.dtype))
-        parameters = list(runner.model.parameters())
-        self.numel = sum(getattr(one, '_local_tensor', one).numel() for one in parameters)
-        self.total = sum(one.numel() for one in parameters)
 
     def after_train_iter(self, runner: Runner, outputs: dict[str, Tensor], **_: Any) -> None:
         loss = outputs['loss'].detach().clone()
@@ -87,6 +89,12 @@ class Record(Hook):
 
     def after_val_iter(self, runner: Runner, outputs: list[float], **_: Any) -> None:
         self._values.append(outputs[0])
+
+    def after_train(self, runner: Runner) -> None:
+        tensors = list(runner.model.parameters())
+        for state in runner.optim_wrapper.optimizer.state.values():
+            tensors += [one for one in state.values() if isinstance(one, Tensor)]
+        self.bytes = sum(getattr(one, '_local_tensor', one).nbytes for one in tensors)
 
     def after_val_epoch(self, *_: Any, **__: Any) -> None:
         loss = torch.tensor(self._values).mean()
@@ -180,6 +188,30 @@ def run(work: Path, *, processes: int = PROCESSES, sharded: bool = True, **chang
     runner.train()
     record = next(one for one in runner.hooks if isinstance(one, Record))
     return {**vars(record), 'checkpoint': str(work / f'iter_{STEPS}.pth')}
+
+
+def family_gradients(work: Path, names: list[str], sharded: bool = True) -> dict[str, Changes]:
+    """Return the gradients of a ViT of each family after two steps on images of two sizes."""
+    found = {}
+    for name in names:
+        torch.manual_seed(0)
+        windows = {} if name in UNWINDOWED else {'window_size': 3}
+        vit = {'type': 'TimmViT', 'model_name': name, 'model_kwargs': small_kwargs(name), **windows}
+        model = Images({'type': 'PlainViT', 'vit': {**vit, 'grad_checkpointing': name in BY_BLOCK}})
+        data = [SizedImages()[index]['inputs'] for index in range(PROCESSES)]
+        if sharded:
+            shard_model(
+                model, param_dtype='float32', reduce_dtype='float32', reshard_after_forward=True
+            )
+            data = data[get_rank() :][:1]
+        for _ in range(2):
+            model.train()(data, mode='loss')['loss'].backward()
+        gradients = {name: one.grad for name, one in model.named_parameters()}
+        found[name] = {
+            name: one.full_tensor() if isinstance(one, DTensor) else one
+            for name, one in gradients.items()
+        }
+    return found
 
 
 def work_in_process(rank: int, folder: str, jobs: list[tuple[str, Callable, Changes]]) -> None:
