@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import vit_dense  # noqa: F401 - registers
 from vit_dense.engine.sharding import shard_model
 
 PROCESSES = 2
+LIMIT = timedelta(seconds=120)
 _PEFT = find_spec('peft') is not None
 STEPS = 4
 # Token grids of 4x6, 3x3, 5x4 and 3x6: windows of 3 tokens run a block once, twice or four times.
@@ -214,13 +216,21 @@ def family_gradients(work: Path, names: list[str], sharded: bool = True) -> dict
     return found
 
 
-def work_in_process(rank: int, folder: str, jobs: list[tuple[str, Callable, Changes]]) -> None:
-    """One of two processes: run the jobs, and store what the first process recorded."""
+def work_in_process(
+    index: int, folder: Path, jobs: list[tuple[str, Callable, Changes]]
+) -> dict[str, Changes]:
+    """Run the jobs as one of two processes; `index` is -1 in the first."""
     torch.set_num_threads(1)
+    rank = index + 1
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(PROCESSES), LOCAL_RANK=str(rank))
-    store = f'file://{folder}/store'
-    distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=PROCESSES)
-    found = {name: job(Path(folder) / name, **changes) for name, job, changes in jobs}
-    if rank == 0:
-        torch.save(found, f'{folder}/found.pth')
-    distributed.destroy_process_group()
+    distributed.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/store',
+        rank=rank,
+        world_size=PROCESSES,
+        timeout=LIMIT,
+    )
+    try:
+        return {name: job(folder / name, **changes) for name, job, changes in jobs}
+    finally:
+        distributed.destroy_process_group()
