@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
+from torch import distributed
 from torch.utils.data import DataLoader
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
@@ -31,6 +32,11 @@ _FOREIGN = (
         r'(\w+), (\w+),? and (\w+) should be either all None',
         '{0}, {1} and {2} belong together: set all three, or all to None.',
     ),
+)
+# Parts of PyTorch's errors in a process whose peer has ended: gloo, NCCL, the store.
+_PEER_LOST = re.compile(
+    r'[Cc]onnection (?:closed|reset) by peer|Broken pipe|caused pair closure|[Tt]imed out'
+    r'|remote process exited|Socket Timeout|failed to recv'
 )
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
@@ -51,25 +57,27 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         debug: Raise every error.
 
     Returns:
-        0, or 2 after a user's mistake.
+        0, 2 after a user's mistake, or 1 if another process has ended.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
         return 0
     try:
         work()
-    except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError) as error:
+    except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError, RuntimeError) as error:
         message = user_message(error)
         if message is None:
             raise
         sys.stderr.write(f'\nError: {message}\n(--debug shows where it was raised)\n')
-        return _USAGE_ERROR
+        return 1 if isinstance(error, RuntimeError) else _USAGE_ERROR
     return 0
 
 
 def user_message(error: Exception) -> str | None:
     """Return what to tell the user about `error`, or None if it may not be a user's mistake."""
     text = str(error)
+    if isinstance(error, RuntimeError):
+        return _lost_peer(text)
     if isinstance(error, TypeError):
         return _no_dict(error) or _misspelt_argument(error)
     if isinstance(error, KeyError):
@@ -88,6 +96,16 @@ def user_message(error: Exception) -> str | None:
     if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
         return text
     return None
+
+
+def _lost_peer(text: str) -> str | None:
+    """Return the message for a process that waits for one that has ended."""
+    if not distributed.is_initialized() or not (found := _PEER_LOST.search(text)):
+        return None
+    return (
+        f'Another process of this run has ended ({found[0]}): its own last lines say why. '
+        'Continue with --resume, or let torchrun --max-restarts=N restart all processes.'
+    )
 
 
 def _absent_library(error: BaseException | None) -> str | None:

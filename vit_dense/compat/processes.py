@@ -77,9 +77,7 @@ def _init_without_gpu(launcher: str, backend: str, **options: Any) -> None:
         torch.cuda.set_device = set_device
 
 
-def _init(
-    self: MMDistributedDataParallel, module: nn.Module, *args: Any, **options: Any
-) -> None:
+def _init(self: MMDistributedDataParallel, module: nn.Module, *args: Any, **options: Any) -> None:
     """Build the wrapper; a module on the CPU gets no device indices."""
     if all(parameter.device.type == 'cpu' for parameter in module.parameters()):
         options.update(device_ids=None, output_device=None)

@@ -4,6 +4,8 @@ Without it the statistics of a batch norm would be each process's own, and train
 processes would differ from one process at the same global batch.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,7 +20,11 @@ def install() -> None:
     """Replace `SyncBatchNorm.forward`; it is unchanged for all inputs that PyTorch accepts."""
     nn.SyncBatchNorm.forward = _forward  # type: ignore[method-assign]
     # It only raises an error for models on the CPU that have the layer.
-    DistributedDataParallel._passing_sync_batchnorm_handle = lambda self, module: None
+    DistributedDataParallel._passing_sync_batchnorm_handle = _accept  # type: ignore[method-assign]
+
+
+def _accept(self: DistributedDataParallel, module: nn.Module) -> None:
+    pass
 
 
 def _forward(self: nn.SyncBatchNorm, input: Tensor) -> Tensor:
@@ -51,9 +57,10 @@ def _sum(x: Tensor, group: distributed.ProcessGroup | None) -> Tensor:
     return all_reduce(x, group=group)
 
 
-def _update(norm: nn.SyncBatchNorm, mean: Tensor, variance: Tensor) -> None:
+def _update(norm: Any, mean: Tensor, variance: Tensor) -> None:
     """Update the running statistics with those of a batch; `variance` is the unbiased one."""
-    norm.num_batches_tracked.add_(1)
-    factor = norm.momentum if norm.momentum is not None else 1 / int(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean, factor)
-    norm.running_var.lerp_(variance, factor)
+    count, *running = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    count.add_(1)
+    factor = norm.momentum if norm.momentum is not None else 1 / count.item()
+    for old, new in zip(running, (mean, variance), strict=True):
+        old.lerp_(new, factor)
