@@ -211,6 +211,8 @@ def family_gradients(work: Path, names: list[str], sharded: bool = True) -> dict
         windows = {} if name in UNWINDOWED else {'window_size': 3}
         vit = {'type': 'TimmViT', 'model_name': name, 'model_kwargs': small_kwargs(name), **windows}
         model = Images({'type': 'PlainViT', 'vit': {**vit, 'grad_checkpointing': name in BY_BLOCK}})
+        for parameter in model.parameters():  # a LayerScale of 1e-5 would hide wrong gradients
+            nn.init.normal_(parameter, std=0.1)
         data = [SizedImages()[index]['inputs'] for index in range(PROCESSES)]
         if sharded:
             shard_model(
