@@ -213,6 +213,9 @@ def family_gradients(work: Path, names: list[str], sharded: bool = True) -> dict
         model = Images({'type': 'PlainViT', 'vit': {**vit, 'grad_checkpointing': name in BY_BLOCK}})
         for parameter in model.parameters():  # a LayerScale of 1e-5 would hide wrong gradients
             nn.init.normal_(parameter, std=0.1)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):  # of the MLPs of relative positions
+                module.p = 0.0
         data = [SizedImages()[index]['inputs'] for index in range(PROCESSES)]
         if sharded:
             shard_model(
