@@ -8,9 +8,10 @@
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
+| `train_loader`         | a resumed training reads all data up to its position                  |
 """
 
-from . import config_packages, config_paths, default_hooks, mmcv_ext, safe_load
+from . import config_packages, config_paths, default_hooks, mmcv_ext, safe_load, train_loader
 from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -26,3 +27,4 @@ def apply() -> None:
     config_packages.install()
     config_paths.install()
     default_hooks.install()
+    train_loader.install()

@@ -2,12 +2,18 @@
 
 from .checkpoint_check import CheckpointCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .non_finite import NonFiniteHook
 from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
+from .step_seed import StepSeedHook
+from .stop_signal import StopSignalHook
 
 __all__ = [
     'CheckpointCheckHook',
     'LayerDecayOptimWrapperConstructor',
+    'NonFiniteHook',
     'NormalizationCheckHook',
     'SaveBestCheckHook',
+    'StepSeedHook',
+    'StopSignalHook',
 ]
