@@ -2,7 +2,7 @@
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class NoisyModel(BaseModel):
 class NoisyNumbers(Dataset):
     """Item i is i plus noise from three generators; counts what is read in this process."""
 
-    metainfo: dict[str, Any] = {}
+    metainfo: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, items: int = ITEMS) -> None:
         self.items = items

@@ -87,9 +87,7 @@ class StopSignalHook(Hook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Stop if any process has received a signal."""
-        update = getattr(runner.optim_wrapper, 'should_update', lambda: True)
-        # Gradients that have been accumulated are not saved.
-        if update() and (number := self._agreed_signal()):
+        if number := self._agreed_signal(runner):
             done = runner.iter + 1
             self._stop(runner, number, {'iter': done, 'epoch': runner.epoch}, _is_due(runner, done))
 
@@ -103,7 +101,7 @@ class StopSignalHook(Hook):
         """Stop inside a validation during training."""
         if not self._previous or batch_idx >= self._common_batches:
             return
-        if number := self._agreed_signal():
+        if number := self._agreed_signal(runner):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # the model has the averaged weights
                     hook.after_val_epoch(runner)
@@ -116,8 +114,10 @@ class StopSignalHook(Hook):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def _agreed_signal(self) -> int:
+    def _agreed_signal(self, runner: Runner) -> int:
         """Return the number of a signal that any process has received, or 0."""
+        if not getattr(runner.optim_wrapper, 'should_update', lambda: True)():
+            return 0  # checkpoints lack the gradients that have been accumulated
         number = max(self._received, default=0)
         if get_world_size() == 1:
             return number
