@@ -12,8 +12,9 @@ from vit_dense.apis import evaluation, load_config, run_tool, tool_parser, train
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
     """Configs that a runner would have been built from."""
+    monkeypatch.chdir(tmp_path)
     seen: list[Config] = []
 
     class Runner:
@@ -159,7 +160,7 @@ def test_resuming_needs_no_pretrained_weights(built: list[Config], tmp_path: Pat
         return Config({'model': {'backbone': {'vit': vit}}, 'work_dir': str(tmp_path)})
 
     training.train_model(config(), resume='auto')  # nothing to go on from yet
-    (tmp_path / 'iter_4.pth').touch()
+    torch.save({'meta': {'iter': 4}, 'optimizer': {}}, tmp_path / 'iter_4.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_4.pth'))
     training.train_model(config())
     training.train_model(config(), resume='auto')

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import resource
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -202,3 +204,52 @@ def test_safetensors(tmp_path: Path) -> None:
     Path(path).write_bytes(b'nonsense')
     with pytest.raises(ValueError, match=r'not a valid \.safetensors'):
         CheckpointLoader.load_checkpoint(path)
+
+
+@pytest.mark.parametrize('count', [1, 400])
+def test_flipped_bytes_are_refused(tmp_path: Path, count: int) -> None:
+    path = tmp_path / 'flipped.pth'
+    torch.save({'state_dict': {'w': torch.arange(20_000.0)}}, path)
+    content = np.fromfile(path, np.uint8)
+    start = content.tobytes().index(torch.arange(20_000.0).numpy().tobytes())
+    for seed in range(20):
+        places = start + np.random.default_rng(seed).choice(80_000, count, replace=False)
+        flipped = content.copy()
+        flipped[places] ^= 1 << seed % 8
+        flipped.tofile(path)
+        torch.load(path)  # which does not notice
+        with pytest.raises(
+            ValueError, match=r'flipped\.pth.*data/0 does not match its CRC-32.*damaged'
+        ):
+            safe_load(path)
+        with path.open('rb') as file, pytest.raises(ValueError, match=r'file server.*CRC-32'):
+            safe_load(file)
+
+
+def _bomb(path: Path, kind: str) -> None:
+    """Write a small checkpoint that unpacks to 128 MiB."""
+    torch.save({'w': torch.zeros(4)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {one.filename: archive.read(one) for one in archive.infolist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            with archive.open(name, 'w') as entry:
+                for _ in range(128 if kind == 'deflated' and name.endswith('data/0') else 0):
+                    entry.write(bytes(2**20))
+                entry.write(content)
+    if kind == 'header':
+        content = path.read_bytes()
+        # In the central directory, 24 bytes after its mark: the size of the first entry.
+        place = content.index(b'PK\x01\x02') + 24
+        path.write_bytes(content[:place] + (2**32 - 2).to_bytes(4, 'little') + content[place + 4 :])
+
+
+@pytest.mark.parametrize('kind', ['deflated', 'header'])
+def test_a_zip_bomb_is_refused_unpacked(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / 'bomb.pth'
+    _bomb(path, kind)
+    assert path.stat().st_size < 2e6
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r'bomb\.pth.*it declares [\d,]{11,} bytes of content'):
+        safe_load(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB

@@ -1,7 +1,11 @@
 """Files that are broken, hostile or something else end in one clear error."""
 
+import io
+import json
 import os
 import pickle
+import resource
+import zipfile
 
 import numpy as np
 import pytest
@@ -118,3 +122,52 @@ def test_other_content(tmp_path):
 def test_no_tensors(build):
     with pytest.raises(CheckpointReadError, match=r"holds no tensors.*'epoch'"):
         load_vit_weights(build(), {'epoch': 3})
+
+
+def _npy_header(shape):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {'descr': '<f4', 'fortran_order': False, 'shape': shape}
+    )
+    return file.getvalue()
+
+
+def _hostile(path, kind):
+    """Write a small file that asks for much memory."""
+    if kind == 'zeros.npz':
+        np.savez_compressed(path, x=np.zeros(2**25, np.float32))
+    elif kind == 'header.npz':
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('x.npy', _npy_header((10**12,)) + bytes(64))
+    elif kind == 'bare.npz':
+        path.write_bytes(_npy_header((10**6, 10**6)) + bytes(64))
+    elif kind == 'length.safetensors':
+        path.write_bytes((10**15).to_bytes(8, 'little') + b'{}')
+    else:
+        header = {'x': {'dtype': 'F32', 'shape': [10**12], 'data_offsets': [0, 4 * 10**12]}}
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, 'little') + text + bytes(64))
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['zeros.npz', 'header.npz', 'bare.npz', 'length.safetensors', 'offsets.safetensors'],
+)
+def test_small_files_that_ask_for_much_memory(tmp_path, name):
+    path = tmp_path / name
+    _hostile(path, name)
+    assert path.stat().st_size < 200_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointReadError, match=rf'{name}.*cannot be read') as caught:
+        read_checkpoint(path)
+    assert '\n' not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # KiB
+    if name == 'zeros.npz':
+        assert 'it declares 134,217,856 bytes' in str(caught.value)
+
+
+def test_compressed_weights_are_read(tmp_path):
+    values = np.random.default_rng(0).normal(size=1000)
+    np.savez_compressed(tmp_path / 'a.npz', x=values, zeros=np.zeros(10**6))
+    found = read_checkpoint(tmp_path / 'a.npz')
+    assert torch.equal(found['x'], torch.from_numpy(values))

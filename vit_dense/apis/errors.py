@@ -15,11 +15,23 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from ..compat.checkpoint_writing import CheckpointWriteError
+from ..engine.non_finite import NonFiniteError
+
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
+_DIVERGED = 1
+_USER_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    TypeError,
+    ImportError,
+    KeyError,
+    CheckpointWriteError,
+)
 # Beginnings of mmengine's errors about a config, and what to say instead.
 _FOREIGN = (
     (
@@ -51,19 +63,22 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         debug: Raise every error.
 
     Returns:
-        0, or 2 after a user's mistake.
+        0, 2 after a user's mistake, 1 after a training whose loss became NaN or infinite.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
         return 0
     try:
         work()
-    except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError) as error:
+    except _USER_ERRORS as error:
         message = user_message(error)
         if message is None:
             raise
         sys.stderr.write(f'\nError: {message}\n(--debug shows where it was raised)\n')
         return _USAGE_ERROR
+    except NonFiniteError as error:
+        sys.stderr.write(f'\nError: {error}\n')
+        return _DIVERGED
     return 0
 
 

@@ -1,14 +1,16 @@
 """Train from a config, with the options of OpenMMLab's tools."""
 
 import logging
-from pathlib import Path
+from contextlib import nullcontext
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
+from ..compat.resuming import find_latest_checkpoint
 from .config import build_runner, require_file
+from .work_dir import lock_work_dir
 
 AMP_DTYPES = ('bfloat16', 'float16')
 
@@ -26,8 +28,8 @@ def train_model(
 
     Args:
         config: From `load_config`; modified.
-        resume: The checkpoint to resume from; 'auto' for the latest one in the work directory, or
-            a new training if there is none; None to follow the config.
+        resume: The checkpoint to resume from; 'auto' for the latest one in the work directory that
+            is whole, or a new training if there is none; None to follow the config.
         amp_dtype: 'bfloat16' or 'float16' for mixed precision; None to follow the config.
         auto_scale_lr: Scale the learning rate from `auto_scale_lr.base_batch_size` to the actual
             batch size.
@@ -35,7 +37,8 @@ def train_model(
         deterministic: Choose deterministic algorithms, which are slower.
 
     Raises:
-        ValueError: An option contradicts the config or the machine.
+        ValueError: An option contradicts the config or the machine, another training is running in
+            the work directory, or all checkpoints to resume from are damaged.
     """
     if resume == 'auto':
         config.resume, config.load_from = True, None
@@ -50,23 +53,25 @@ def train_model(
     asked |= {'deterministic': True} if deterministic else {}
     if asked:
         config.randomness = {'seed': None, **config.get('randomness', {}), **asked}
-    if config.get('resume') and (config.get('load_from') or _latest(config)):
+    folder = config.get('work_dir')
+    with lock_work_dir(folder, config.get('launcher', 'none')) if folder else nullcontext():
+        return _train(config)
+
+
+def _train(config: Config) -> Runner:
+    if config.get('resume') and not config.get('load_from') and config.get('work_dir'):
+        config.load_from = find_latest_checkpoint(config.work_dir)
+    if config.get('resume') and config.get('load_from'):
         _skip_pretrained(config)
     runner = build_runner(config)
-    if resume == 'auto' and _latest(config) is None:
+    if config.get('resume') and not config.get('load_from'):
         print_log(
-            f'--resume: no checkpoint in {config.work_dir}. Training starts from the beginning.',
+            f'--resume: no checkpoint in {config.get("work_dir")}. Training starts from the beginning.',
             logger='current',
             level=logging.WARNING,
         )
     runner.train()
     return runner
-
-
-def _latest(config: Config) -> str | None:
-    """Return the latest checkpoint in the work directory, or None."""
-    folder = config.get('work_dir')
-    return find_latest_checkpoint(folder) if folder and Path(folder).is_dir() else None
 
 
 def _skip_pretrained(config: Config) -> None:

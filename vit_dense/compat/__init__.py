@@ -8,10 +8,21 @@
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
+| `checkpoint_writing`   | a kill or a full disk while a checkpoint is written loses older ones  |
+| `resuming`             | `--resume` takes a damaged file, or starts anew over the old ones     |
 | `train_loader`         | a resumed training reads all data up to its position                  |
 """
 
-from . import config_packages, config_paths, default_hooks, mmcv_ext, safe_load, train_loader
+from . import (
+    checkpoint_writing,
+    config_packages,
+    config_paths,
+    default_hooks,
+    mmcv_ext,
+    resuming,
+    safe_load,
+    train_loader,
+)
 from .checkpoint_sanitizer import PlainHistoryHook
 
 __all__ = ['PlainHistoryHook', 'apply']
@@ -27,4 +38,6 @@ def apply() -> None:
     config_packages.install()
     config_paths.install()
     default_hooks.install()
+    checkpoint_writing.install()
+    resuming.install()
     train_loader.install()

@@ -14,8 +14,9 @@ import os
 import pickle
 import re
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -50,8 +51,8 @@ def safe_load(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or no checkpoint, if it names code to run, or if it
-            holds something else than a dict.
+        ValueError: If the file is damaged (CRC-32 of zip files) or no checkpoint, if it names code
+            to run, or if it holds something else than a dict.
     """
     if isinstance(source, str | os.PathLike):
         source = Path(source).expanduser()
@@ -62,6 +63,7 @@ def safe_load(
         name, size = 'from a file server', source.seek(0, os.SEEK_END)
         source.seek(0)
     try:
+        _verify_zip(source, size)
         with _inert_globals():
             content = torch.load(source, map_location=map_location, weights_only=True)
         content = _revive(content)
@@ -153,6 +155,25 @@ def _cache_name(url: str) -> str:
         return name
     stem, suffix = os.path.splitext(name)
     return f'{stem}.url-{hashlib.sha256(url.encode()).hexdigest()[:16]}{suffix}'
+
+
+def _verify_zip(source: Path | IO[bytes], size: int) -> None:
+    """Compare the CRC-32 of each entry, which torch's reader does not; nothing for other formats.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: An entry differs, or entries declare more than `size` bytes.
+    """
+    with source.open('rb') if isinstance(source, Path) else nullcontext(source) as file:
+        is_zip = file.read(4) == b'PK\x03\x04'
+        if is_zip:
+            with zipfile.ZipFile(file) as archive:
+                declared = sum(entry.file_size for entry in archive.infolist())
+                # torch.save does not compress.
+                if declared > size:
+                    raise ValueError(f'it declares {declared:,} bytes of content')
+                if damaged := archive.testzip():
+                    raise ValueError(f'{damaged} does not match its CRC-32')
+        file.seek(0)
 
 
 def _explain(name: str, size: int, error: Exception) -> str:

@@ -15,9 +15,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
+from ..compat.finite_values import list_non_finite
 from ..weights import ForeignModel, LoadReport, recognise_foreign
 from ..weights.match import compare, require, shorten
 from ..weights.names import strip_parallel
+from .resume_check import check_resumable
 from .wrappers import iter_datasets, unwrap
 
 _BACKBONE = 'backbone.'
@@ -34,22 +36,22 @@ def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool
 
     Raises:
         CheckpointMismatchError: The checkpoint is of another model.
+        ValueError: The checkpoint holds NaN or infinity.
     """
     foreign = recognise_foreign(checkpoint.get('state_dict', checkpoint))
     if foreign is not None:
         _take_foreign(checkpoint, foreign, model, heads=True, strict=strict)
-        return
-    given = _strip(checkpoint)
-    if strict:
-        report = LoadReport('The checkpoint')
-        compare(given, model.state_dict(), report)
-        require(
-            report,
-            'this model',
-            leftovers=True,
-            advice='Give the checkpoint that this config trained, or the config that trained '
-            'this checkpoint',
-        )
+    else:
+        given = _strip(checkpoint)
+        if strict:
+            report = LoadReport('The checkpoint')
+            compare(given, model.state_dict(), report)
+            advice = (
+                'Give the checkpoint that this config trained, or the config that trained this '
+                'checkpoint'
+            )
+            require(report, 'this model', leftovers=True, advice=advice)
+    _check_finite(checkpoint, model)
 
 
 def check_class_names(checkpoint: Mapping[str, Any], expected: Sequence[str] | None) -> None:
@@ -73,7 +75,7 @@ def check_class_names(checkpoint: Mapping[str, Any], expected: Sequence[str] | N
 
 @HOOKS.register_module()
 class CheckpointCheckHook(Hook):
-    """Compare a checkpoint with the model before it is loaded.
+    """Compare a checkpoint with the model before it is loaded, and refuse NaN and infinity in it.
 
     For a test, and for a training that is resumed, every parameter and buffer must be there. For
     `load_from`, which starts a new training and may bring other heads, most of the backbone must;
@@ -106,10 +108,14 @@ class CheckpointCheckHook(Hook):
             fit_checkpoint(checkpoint, model, strict=self.strict)
             if self.strict:
                 check_class_names(checkpoint, _dataset_classes(runner))
-        elif foreign is not None:
+            if runner._resume:
+                check_resumable(runner, checkpoint)
+            return
+        if foreign is not None:
             _take_foreign(checkpoint, foreign, model, heads=False, strict=self.strict)
         else:
             self._check_backbone(model, _strip(checkpoint))
+        _check_finite(checkpoint, model)
 
     def _check_backbone(self, model: nn.Module, given: Mapping[str, Any]) -> None:
         backbone = getattr(model, 'backbone', None)
@@ -142,6 +148,21 @@ class CheckpointCheckHook(Hook):
                 logger='current',
                 level=logging.WARNING,
             )
+
+
+def _check_finite(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise `ValueError` if what `model` takes from a checkpoint is NaN or infinite.
+
+    Buffers may hold infinity, such as masks.
+    """
+    own, given = model.state_dict(), checkpoint.get('state_dict', checkpoint)
+    used = {name: tensor for name, tensor in given.items() if name in own}
+    bad = list_non_finite(used, {name for name, _ in model.named_buffers()})
+    if bad:
+        raise ValueError(
+            f'The checkpoint holds NaN or infinity in {len(bad)} tensors, so the training that '
+            f'wrote it had diverged: {shorten(bad)}.\nGive an earlier checkpoint.'
+        )
 
 
 def _strip(checkpoint: dict[str, Any]) -> Mapping[str, Any]:

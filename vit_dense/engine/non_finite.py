@@ -11,11 +11,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner, checkpoint
+from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 from torch.optim import Optimizer
 
+from ..compat.checkpoint_writing import read_last_checkpoint
 from .wrappers import unwrap
 
 _FOLDER = 'non_finite'
@@ -71,25 +72,17 @@ class NonFiniteHook(Hook):
         for handle in self._handles:
             handle.remove()
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any | None = None
-    ) -> None:
-        """Keep what names the batch, and the buffers as they are before the first of an update."""
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Note the files of the batch, and copy the buffers before the first batch of an update."""
         if self._updated:
             self._updated = False
             self._start = {'iter': runner.iter, 'epoch': runner.epoch}
             self._copies = [buffer.detach().clone() for buffer in self._buffers]
-            self._losses: list[dict[str, torch.Tensor]] = []
+            self._losses: list[tuple[str, torch.Tensor]] = []
             self._files: list[str] = []
         self._files += _files_of(data_batch)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any | None = None,
-        outputs: dict[str, Any] | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Check updates that a loss scale has left out."""
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapperDict):
@@ -104,14 +97,16 @@ class NonFiniteHook(Hook):
 
     def _record(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         if kwargs.get('mode') == 'loss' and isinstance(output, Mapping) and not self._updated:
-            self._losses.append(dict(_loss_terms(output)))
+            self._losses += _loss_terms(output)
 
     def _check_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Run before each step of an optimizer."""
         self._updated = True
         norm = self._gradient_norm(optimizer)
-        terms = [term.reshape(-1) for losses in self._losses for term in losses.values()]
-        value = torch.cat([norm.reshape(1), *terms]).sum()  # one transfer from the GPU
+        terms = [term for _, term in self._losses]
+        value = torch.cat(
+            [norm.to(terms[0]).reshape(1) if terms else norm.reshape(1), *terms]
+        ).sum()
         flag = (~value.isfinite()).float()
         all_reduce(flag, 'max')
         if flag.item():
@@ -129,24 +124,17 @@ class NonFiniteHook(Hook):
 
     def _handle(self, norm: float, optimizer: Optimizer) -> None:
         """Leave out this update, or end the training."""
-        self._updated = True
         with torch.no_grad():
             for buffer, copy in zip(self._buffers, self._copies, strict=True):
                 buffer.copy_(copy)
-        terms = ', '.join(
-            f'{name} {value:.4g}'
-            for losses in self._losses
-            for name, value in ((name, term.mean().item()) for name, term in losses.items())
-        )
+        terms = ', '.join(f'{name} {term.mean().item():.4g}' for name, term in self._losses)
         cause = f'loss or gradient: {terms or "losses unknown"}, norm of the gradient {norm:.4g}'
         if self._skips >= self.max_skips:
             self._stop(cause)
         self._skips += 1
         text = f'{self._describe(cause)}\nUpdate left out ({self._skips} of {self.max_skips}).'
         print_log(text, 'current', logging.WARNING)
-        for group in optimizer.param_groups:
-            for parameter in group['params']:
-                parameter.grad = None
+        optimizer.zero_grad(set_to_none=True)
 
     def _describe(self, cause: str) -> str:
         """Return the causes and files of all processes."""
@@ -160,7 +148,7 @@ class NonFiniteHook(Hook):
         runner, text = self._runner, self._describe(cause)
         folder, name = Path(runner.work_dir, _FOLDER), f'iter_{self._start["iter"]}.pth'
         runner.save_checkpoint(str(folder), name, meta=self._start, by_epoch=False)
-        last = checkpoint.find_latest_checkpoint(runner.work_dir) or 'none'
+        last = read_last_checkpoint(runner.work_dir) or 'none'
         # mmengine wrote the config there, with all options.
         config = Path(runner.work_dir, Path(runner.cfg.filename or 'CONFIG').name)
         raise NonFiniteError(
@@ -195,7 +183,10 @@ def _files_of(batch: Any) -> list[str]:
     """Return the paths of the images in a batch, at any depth."""
     if isinstance(batch, BaseDataElement):
         return [str(path)] if (path := batch.get('img_path')) else []
-    inner = batch.values() if isinstance(batch, Mapping) else batch
-    if not isinstance(batch, Mapping | list | tuple):
-        return []
-    return [path for one in inner for path in _files_of(one)]
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    return (
+        [path for one in batch for path in _files_of(one)]
+        if isinstance(batch, list | tuple)
+        else []
+    )

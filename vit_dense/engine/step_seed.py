@@ -48,9 +48,7 @@ class StepSeedHook(Hook):
         seed = runner.seed - rank if differs else runner.seed
         batches.mark = partial(_SeededBatch, seed, rank, world_size)
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict[str, Any] | None = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Seed this process for the iteration."""
         _seed_generators(_STEP, runner.seed, runner.iter, get_dist_info()[0])
 

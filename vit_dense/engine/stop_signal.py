@@ -17,6 +17,8 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from ..compat.checkpoint_writing import write_last_checkpoint
+
 _PENDING = 'validation_pending'  # in `meta` of the checkpoint
 # Ctrl-C reaches torchrun and its processes, to which torchrun sends it again.
 _REPEAT_SECONDS = 1.0
@@ -79,25 +81,13 @@ class StopSignalHook(Hook):
         all_reduce(count, 'min')
         self._common_batches = int(count)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any | None = None,
-        outputs: dict[str, Any] | None = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Stop if any process has received a signal."""
         if number := self._agreed_signal(runner):
             done = runner.iter + 1
             self._stop(runner, number, {'iter': done, 'epoch': runner.epoch}, _is_due(runner, done))
 
-    def after_val_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any | None = None,
-        outputs: Sequence[Any] | None = None,
-    ) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Stop inside a validation during training."""
         if not self._previous or batch_idx >= self._common_batches:
             return
@@ -131,7 +121,7 @@ class StopSignalHook(Hook):
         meta[_PENDING] = pending
         runner.save_checkpoint(runner.work_dir, name, meta=meta, by_epoch=False)
         if is_main_process():
-            Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+            write_last_checkpoint(runner.work_dir, path)
         barrier()  # the first process to end would end all others
         print_log(
             f'{signal.Signals(number).name}: stopped, saved {path}. Continue with --resume.',

@@ -35,6 +35,8 @@ _SECTIONS = (
 )
 # What Hugging Face writes beside the files of a large model: which tensor is in which.
 _INDEX = '.safetensors.index.json'
+# Bounds for compressed .npz files: trained weights hardly shrink, zeros shrink a thousandfold.
+_MAX_EXPANSION, _SMALL = 20, 2**26
 _TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar', '.ckpt')
 
 
@@ -175,6 +177,9 @@ def _broken(path: Path, error: Exception) -> CheckpointReadError:
 def _read_npz(path: Path) -> dict[str, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as archive:
+            declared = sum(entry.file_size for entry in archive.zip.infolist())
+            if declared > max(_MAX_EXPANSION * path.stat().st_size, _SMALL):
+                raise ValueError(f'it declares {declared:,} bytes of arrays')
             return {key: torch.from_numpy(archive[key]) for key in archive.files}
     # Damage shows as almost any exception: zipfile and numpy expect well-formed files.
     except Exception as error:

@@ -1,0 +1,74 @@
+"""Two trainings do not share a work directory."""
+
+import os
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from vit_dense.apis import training, work_dir
+from vit_dense.apis.work_dir import lock_work_dir
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_dir, '_PATIENCE', 0)
+
+
+def refused(folder: Path, launcher: str = 'none') -> bool:
+    """Return whether another process is refused."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with lock_work_dir(str(folder), launcher):
+                os._exit(0)
+        except ValueError as error:
+            os._exit(1 if f'is running in {folder}: both' in str(error) else 2)
+    return {0: False, 1: True}[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+
+
+def test_the_second_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    folder = tmp_path / 'new' / 'work'
+    with lock_work_dir(str(folder)):
+        assert refused(folder)
+        assert not refused(tmp_path / 'other')
+    assert not refused(folder)
+    with pytest.raises(KeyError), lock_work_dir(str(folder)):
+        raise KeyError
+    assert not refused(folder)
+
+
+@pytest.mark.parametrize(('launcher', 'variable'), list(work_dir._RANKS.items()))
+def test_one_process_of_several_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, variable: str
+) -> None:
+    with lock_work_dir(str(tmp_path), launcher):
+        monkeypatch.setenv(variable, '1')
+        assert not refused(tmp_path, launcher)
+        assert refused(tmp_path)
+        monkeypatch.setenv(variable, '0')
+        assert refused(tmp_path, launcher)
+
+
+def test_training_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Runner:
+        def train(self) -> None:
+            seen.append(refused(tmp_path))
+
+    monkeypatch.setattr(training, 'build_runner', lambda config: Runner())
+    training.train_model(Config({'work_dir': str(tmp_path)}))
+    assert seen == [True]
+    assert not refused(tmp_path)
+
+
+def test_a_disk_without_locks_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NotImplementedError('no flock')
+
+    texts = []
+    monkeypatch.setattr(work_dir.FileLock, 'acquire', fail)
+    monkeypatch.setattr(work_dir, 'print_log', lambda text, **_: texts.append(text))
+    with lock_work_dir(str(tmp_path)):
+        assert 'cannot be locked (no flock)' in texts[0]
