@@ -1,7 +1,7 @@
 """Stop a training whose loss or gradient is no finite number, before it reaches the weights."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class NonFiniteHook(Hook):
         self._skips = 0
         self._updated = True
         self._handles: list[Any] = []
+        self._losses: list[tuple[str, torch.Tensor]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Watch the model and its optimizers."""
@@ -78,8 +79,7 @@ class NonFiniteHook(Hook):
             self._updated = False
             self._start = {'iter': runner.iter, 'epoch': runner.epoch}
             self._copies = [buffer.detach().clone() for buffer in self._buffers]
-            self._losses: list[tuple[str, torch.Tensor]] = []
-            self._files: list[str] = []
+            self._losses, self._files = [], list[str]()
         self._files += _files_of(data_batch)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -93,20 +93,22 @@ class NonFiniteHook(Hook):
             if scale < _MIN_SCALE:
                 self._stop(f'loss or gradient (the loss scale fell to {scale:g})')
         elif wrapper.should_update() and not self._updated:
+            self._updated = True
             self._handle(float('nan'), wrapper.optimizer)
 
     def _record(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        if kwargs.get('mode') == 'loss' and isinstance(output, Mapping) and not self._updated:
-            self._losses += _loss_terms(output)
+        if kwargs.get('mode') != 'loss' or not isinstance(output, Mapping):
+            return
+        for name, value in output.items():
+            if 'loss' in name:  # what mmengine's `parse_losses` adds up
+                terms = value if isinstance(value, list | tuple) else [value]
+                self._losses += [(name, one.detach().float().reshape(-1)) for one in terms]
 
     def _check_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Run before each step of an optimizer."""
         self._updated = True
         norm = self._gradient_norm(optimizer)
-        terms = [term for _, term in self._losses]
-        value = torch.cat(
-            [norm.to(terms[0]).reshape(1) if terms else norm.reshape(1), *terms]
-        ).sum()
+        value = torch.cat([norm.reshape(1), *(term for _, term in self._losses)]).sum()
         flag = (~value.isfinite()).float()
         all_reduce(flag, 'max')
         if flag.item():
@@ -118,15 +120,14 @@ class NonFiniteHook(Hook):
         wrapper = next(w for w in _wrappers(self._runner) if w.optimizer is optimizer)
         if wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm' and gradients:
             # Clipping has measured it.
-            return torch.tensor(self._runner.message_hub.get_scalar('train/grad_norm').current())
+            value = self._runner.message_hub.get_scalar('train/grad_norm').current()
+            return torch.tensor(value, device=gradients[0].device)
         norm = nn.utils.get_total_norm(gradients)
         return norm.full_tensor() if hasattr(norm, 'full_tensor') else norm
 
     def _handle(self, norm: float, optimizer: Optimizer) -> None:
         """Leave out this update, or end the training."""
-        with torch.no_grad():
-            for buffer, copy in zip(self._buffers, self._copies, strict=True):
-                buffer.copy_(copy)
+        self._restore_buffers()
         terms = ', '.join(f'{name} {term.mean().item():.4g}' for name, term in self._losses)
         cause = f'loss or gradient: {terms or "losses unknown"}, norm of the gradient {norm:.4g}'
         if self._skips >= self.max_skips:
@@ -136,15 +137,21 @@ class NonFiniteHook(Hook):
         print_log(text, 'current', logging.WARNING)
         optimizer.zero_grad(set_to_none=True)
 
+    def _restore_buffers(self) -> None:
+        with torch.no_grad():
+            for buffer, copy in zip(self._buffers, self._copies, strict=True):
+                buffer.copy_(copy)
+
     def _describe(self, cause: str) -> str:
         """Return the causes and files of all processes."""
         files = ', '.join(self._files[:_SHOWN_FILES]) or 'unknown'
         found = all_gather_object(f'{cause}. Files: {files}')
         iteration = self._runner.iter + 1
-        return f'Iteration {iteration}: not finite in the ' + '\nother process, '.join(found)
+        return f'Iteration {iteration}: not finite, ' + '\nother process: '.join(found)
 
     def _stop(self, cause: str) -> None:
         """Save the state before this update, and raise `NonFiniteError`."""
+        self._restore_buffers()
         runner, text = self._runner, self._describe(cause)
         folder, name = Path(runner.work_dir, _FOLDER), f'iter_{self._start["iter"]}.pth'
         runner.save_checkpoint(str(folder), name, meta=self._start, by_epoch=False)
@@ -169,24 +176,11 @@ def _has_dynamic_scale(wrapper: OptimWrapper) -> bool:
     return scaler is not None and wrapper._scale_update_param is None and scaler.is_enabled()
 
 
-def _loss_terms(output: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the values that mmengine's `parse_losses` adds up."""
-    for name, value in output.items():
-        if 'loss' in name:
-            values = value if isinstance(value, list | tuple) else [value]
-            terms = [one.detach().float().reshape(-1) for one in values]
-            if terms:
-                yield name, terms[0] if len(terms) == 1 else torch.cat(terms)
-
-
 def _files_of(batch: Any) -> list[str]:
     """Return the paths of the images in a batch, at any depth."""
     if isinstance(batch, BaseDataElement):
         return [str(path)] if (path := batch.get('img_path')) else []
     if isinstance(batch, Mapping):
         batch = list(batch.values())
-    return (
-        [path for one in batch for path in _files_of(one)]
-        if isinstance(batch, list | tuple)
-        else []
-    )
+    inner = batch if isinstance(batch, list | tuple) else []
+    return [path for one in inner for path in _files_of(one)]
