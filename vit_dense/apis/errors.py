@@ -15,7 +15,6 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from ..compat.checkpoint_writing import CheckpointWriteError
 from ..engine.non_finite import NonFiniteError
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
@@ -24,14 +23,6 @@ _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
 _DIVERGED = 1
-_USER_ERRORS = (
-    ValueError,
-    FileNotFoundError,
-    TypeError,
-    ImportError,
-    KeyError,
-    CheckpointWriteError,
-)
 # Beginnings of mmengine's errors about a config, and what to say instead.
 _FOREIGN = (
     (
@@ -70,7 +61,7 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         return 0
     try:
         work()
-    except _USER_ERRORS as error:
+    except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError) as error:
         message = user_message(error)
         if message is None:
             raise

@@ -59,14 +59,15 @@ def train_model(
 
 
 def _train(config: Config) -> Runner:
-    if config.get('resume') and not config.get('load_from') and config.get('work_dir'):
-        config.load_from = find_latest_checkpoint(config.work_dir)
+    folder = config.get('work_dir')
+    if config.get('resume') and not config.get('load_from') and folder:
+        config.load_from = find_latest_checkpoint(folder)
     if config.get('resume') and config.get('load_from'):
         _skip_pretrained(config)
     runner = build_runner(config)
     if config.get('resume') and not config.get('load_from'):
         print_log(
-            f'--resume: no checkpoint in {config.get("work_dir")}. Training starts from the beginning.',
+            f'--resume: no checkpoint in {folder}. Training starts from the beginning.',
             logger='current',
             level=logging.WARNING,
         )
