@@ -1,10 +1,12 @@
 """Trainings that are killed or stopped at random moments, as processes."""
 
+import contextlib
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from noisy_training import assert_same
 from processes import LIMIT, ROOT, TRAIN, run, start, wait_for
 
 from examples.streets import DemoSpec, write_demo_dataset
-from vit_dense.compat.safe_load import safe_load
+from vit_dense.apis import load_config, train_model
 
 KILLS = 10
 STEPS = 30
@@ -35,52 +37,54 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('killed')
     write_demo_dataset(folder / 'data/demo', DemoSpec(6, 2, 64, 80))
     (folder / 'small.py').write_text(CONFIG)
-    done = run(TRAIN, 'small.py', '--work-dir', 'whole', cwd=folder)
-    assert done.returncode == 0, done.stderr
+    process = fork_training(folder, 'whole')
+    process.join(LIMIT)
+    assert process.exitcode == 0, (folder / 'output.txt').read_text()[-2000:]
     return folder
 
 
-def train(project: Path, work: str) -> subprocess.Popen[str]:
-    """Starts or resumes a training in a process group of its own, as a shell does."""
-    options = ['--resume'] if (project / work).exists() else ['--seed', seed_of(project)]
-    return start(TRAIN, 'small.py', '--work-dir', work, *options, cwd=project, own_group=True)
+def fork_training(project: Path, work: str) -> BaseProcess:
+    """Starts or resumes a training in a process that has imported all it needs."""
+    import vit_dense.segmentation  # noqa: F401
+
+    def job() -> None:
+        os.chdir(project)
+        output = os.open('output.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        train_model(load_config('small.py', work_dir=work), resume='auto', seed=0)
+
+    process = multiprocessing.get_context('fork').Process(target=job)
+    process.start()
+    return process
 
 
-def seed_of(project: Path) -> int:
-    return int(safe_load(project / 'whole' / CHECKPOINT)['meta']['seed'])
-
-
-def wait_for_step(project: Path, work: str, process: subprocess.Popen[str]) -> None:
-    """Returns when a checkpoint is newer than the process."""
+def wait_for_step(folder: Path, process: BaseProcess) -> None:
+    """Returns when the process has ended or has written a checkpoint."""
     began = time.time()
-    deadline = time.monotonic() + LIMIT
-    while process.poll() is None and time.monotonic() < deadline:
-        files = (project / work).glob('iter_*.pth')
-        if any(one.stat().st_mtime > began for one in files if one.exists()):
-            return
-        time.sleep(0.02)
+    while process.is_alive() and time.time() < began + LIMIT:
+        with contextlib.suppress(FileNotFoundError):  # deleted just now
+            if any(one.stat().st_mtime > began for one in folder.glob('iter_*.pth')):
+                return
+        time.sleep(0.01)
 
 
 @pytest.mark.slow
 def test_ten_kills_change_no_bit(project: Path) -> None:
-    """Dropout, drop path and two workers; kills may hit a step, a save or a validation."""
+    """Dropout, drop path and two workers; kills hit starts, steps, saves and validations."""
     moments = random.Random(0)
-    kills = 0
-    for attempt in range(3 * KILLS):
-        process = train(project, 'killed')
-        if kills < KILLS:
-            if attempt % 3:  # the others at any moment of the start
-                wait_for_step(project, 'killed', process)
-                time.sleep(moments.uniform(0, 1.0))
-            else:
-                time.sleep(moments.uniform(5, 15))
-            kills += process.poll() is None
-            process.kill()
-        _, errors = process.communicate(timeout=LIMIT)
-        assert process.returncode in (0, -signal.SIGKILL), errors
-        if process.returncode == 0:
-            break
-    assert kills >= KILLS, f'only {kills} before the training ended'
+    for kill in range(KILLS):
+        process = fork_training(project, 'killed')
+        if kill % 3:  # the others at any moment from the start
+            wait_for_step(project / 'killed', process)
+        time.sleep(moments.uniform(0, 0.3 if kill % 3 else 3))
+        assert process.is_alive(), f'it ended after {kill} kills'
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    process = fork_training(project, 'killed')
+    process.join(LIMIT)
+    assert process.exitcode == 0, (project / 'output.txt').read_text()[-2000:]
     assert_same(project / 'whole' / CHECKPOINT, project / 'killed' / CHECKPOINT)
 
 
@@ -89,7 +93,8 @@ def test_ten_kills_change_no_bit(project: Path) -> None:
 def test_signals_to_the_group_save_and_resume(project: Path, number: signal.Signals) -> None:
     """As Ctrl-C and batch systems send them: to the workers, too, which leave no trace."""
     work = number.name
-    process = train(project, work)
+    command = (TRAIN, 'small.py', '--work-dir', work, '--seed', 0)
+    process = start(*command, cwd=project, own_group=True)
     wait_for(project / work / 'iter_3.pth', process)
     os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=LIMIT)
@@ -98,9 +103,8 @@ def test_signals_to_the_group_save_and_resume(project: Path, number: signal.Sign
     lines = [line for line in (output + errors).splitlines() if f'{number.name}: ' in line]
     assert len(lines) == 1
     assert 'interrupted_iter_' in lines[0]
-    done = train(project, work)
-    _, errors = done.communicate(timeout=LIMIT)
-    assert done.returncode == 0, errors
+    done = run(*command, '--resume', cwd=project)
+    assert done.returncode == 0, done.stderr
     assert_same(project / 'whole' / CHECKPOINT, project / work / CHECKPOINT)
 
 
