@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
+from timm.layers import DropPath
 from torch.utils.data import Dataset
 
 from vit_dense.compat.safe_load import safe_load
@@ -19,17 +20,19 @@ BATCH = 2
 
 @MODELS.register_module()
 class NoisyModel(BaseModel):
-    """Linear, batch norm, dropout; the loss also draws from numpy and random."""
+    """Linear, batch norm, dropout, drop path; the loss also draws from numpy and random."""
 
     def __init__(self) -> None:
         super().__init__()
         self.norm = torch.nn.BatchNorm1d(3)
         self.linear = torch.nn.Linear(3, 3)
+        self.drop_path = DropPath(0.3)
 
     def forward(self, inputs: list[torch.Tensor], number: list[int], mode: str) -> Any:
         if mode != 'loss':
             return [{'loss': 0.0}]
-        kept = torch.dropout(self.linear(self.norm(torch.stack(inputs))), 0.5, self.training)
+        normed = self.norm(torch.stack(inputs))
+        kept = normed + self.drop_path(torch.dropout(self.linear(normed), 0.5, self.training))
         return {'loss': (kept - np.random.rand() - random.random()).square().mean()}
 
 

@@ -64,7 +64,8 @@ class StopSignalHook(Hook):
         loops = [runner.train_loop] + ([runner.val_loop] if runner.val_loop is not None else [])
         for loop in loops:
             initialise = getattr(loop.dataloader, 'worker_init_fn', None)
-            if getattr(initialise, 'func', None) is not _init_worker:
+            # macOS and Windows lack sigwaitinfo.
+            if hasattr(signal, 'sigwaitinfo') and getattr(initialise, 'func', 0) != _init_worker:
                 loop.dataloader.worker_init_fn = partial(_init_worker, initialise, self._signals)
         if self._resumed_pending and runner.val_loop is not None:
             self._resumed_pending = False
