@@ -52,6 +52,10 @@ GEO = ['rasterio']
 SLICE = ['sahi>=0.12.8']
 # The page of `vit-dense serve`. Earlier versions of Gradio have known vulnerabilities.
 WEB = ['gradio>=6']
+# Experiment trackers, through mmengine's own backends (`train --track NAME`).
+TRACK = ['mlflow', 'tensorboard', 'wandb']
+# Deformable attention as a Triton kernel, for GPUs (MIT). ms-deform-attn is built for one torch.
+GPU = ["deformops>=3.0.1; python_version >= '3.12'"]
 # The site in docs/: MkDocs with the theme Material; API pages from docstrings.
 DOCS = ['mkdocs-material', 'mkdocstrings[python]']
 DEV = [
@@ -59,6 +63,11 @@ DEV = [
     *GEO,
     *SLICE,
     *WEB,
+    # MLflow without its server, and what its local database needs.
+    'mlflow-skinny',
+    'sqlalchemy',
+    'alembic',
+    'wandb',
     'build',
     'mypy',
     'packaging',
@@ -118,6 +127,8 @@ setup(
         'geo': GEO,
         'slice': SLICE,
         'web': WEB,
+        'track': TRACK,
+        'gpu': GPU,
         'docs': DOCS,
         'dev': DEV,
     },

@@ -16,8 +16,8 @@ sync_bn = 'torch'
 
 log_level = 'INFO'
 log_processor = dict(by_epoch=False)
-# For TensorBoard, write in your config: visualizer = dict(vis_backends=[
-#     dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+# For TensorBoard, MLflow or W&B: `train --track NAME`. For other backends, in your config:
+# visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='AimVisBackend')])
 visualizer = dict(
     type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
 )

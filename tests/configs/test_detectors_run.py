@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from devices import DEVICES
 from leaves import CONFIGS
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -106,11 +107,13 @@ def batch(with_masks: bool) -> dict[str, Any]:
     return {'inputs': inputs, 'data_samples': samples}
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('kind', KINDS)
-def test_trains_and_predicts(kind: str) -> None:
+def test_trains_and_predicts(kind: str, device: str) -> None:
     config = small(kind)
     model = MODELS.build(config.model)
     model.init_weights()
+    model.to(device)
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
     with_masks = kind in WITH_MASKS
     model.train()
@@ -132,7 +135,7 @@ def test_trains_and_predicts(kind: str) -> None:
     data = batch(with_masks)
     found = model.test_step(data)
     for sample, image in zip(found, data['inputs'], strict=True):
-        check_instances(sample.pred_instances, image.shape[-2:], with_masks)
+        check_instances(sample.cpu().pred_instances, image.shape[-2:], with_masks)
 
 
 def check_gradients(model: torch.nn.Module, *, told_to_ddp: bool) -> None:

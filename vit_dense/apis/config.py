@@ -82,7 +82,7 @@ def _merge(config: Config, options: dict[str, Any]) -> None:
     for key, value in options.items():
         try:
             config.merge_from_dict({key: value})
-        except (KeyError, TypeError, AssertionError) as error:
+        except (KeyError, TypeError, AssertionError, AttributeError) as error:
             reason = error.args[0] if error.args else type(error).__name__
             raise ValueError(f'--cfg-options {key}={value}: {reason}') from error
 

@@ -11,18 +11,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine import runner
 from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
 from ..engine.non_finite import NonFiniteError
+from .dead_workers import dead_worker
+from .wrong_types import wrong_argument
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
-_DIVERGED = 1
+_USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
+_FAILED = 1
 # Beginnings of mmengine's errors about a config, and what to say instead.
 _FOREIGN = (
     (
@@ -34,9 +38,15 @@ _FOREIGN = (
         r'(\w+), (\w+),? and (\w+) should be either all None',
         '{0}, {1} and {2} belong together: set all three, or all to None.',
     ),
+    (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
+    (
+        r"'ConfigDict' object has no attribute '(\w+)'",
+        'A dict of the config lacks {0!r}: add it, or correct a name that is misspelt.',
+    ),
 )
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
+_SHOWN = 200  # characters of a dict in a message
 # What a config must import to use the types of a task.
 _TASKS = ('vit_dense.segmentation', 'vit_dense.detection')
 
@@ -46,22 +56,26 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
 
     In this package, a user's mistake raises `ValueError` with all that is needed to correct it.
     Such errors are written to stderr without their stack, and so are misspelt arguments and types
-    of a config, whichever library found them. All other errors are raised, and so is every error
-    with `debug` or the environment variable VIT_DENSE_DEBUG.
+    of a config and values of a wrong type, whichever library found them. All other errors are
+    raised, and so is every error with `debug` or the environment variable VIT_DENSE_DEBUG.
 
     Args:
         work: What to run.
         debug: Raise every error.
 
     Returns:
-        0, 2 after a user's mistake, 1 after a training whose loss became NaN or infinite.
+        0, 2 after a user's mistake, or 1 after the death of a data loader's worker or a loss that
+        became NaN or infinite.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
         return 0
     try:
         work()
-    except (ValueError, FileNotFoundError, TypeError, ImportError, KeyError) as error:
+    except Exception as error:
+        if message := dead_worker(error):
+            sys.stderr.write(f'\nError: {message}\n')
+            return _FAILED
         message = user_message(error)
         if message is None:
             raise
@@ -69,7 +83,7 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         return _USAGE_ERROR
     except NonFiniteError as error:
         sys.stderr.write(f'\nError: {error}\n')
-        return _DIVERGED
+        return _FAILED
     return 0
 
 
@@ -77,7 +91,7 @@ def user_message(error: Exception) -> str | None:
     """Return what to tell the user about `error`, or None if it may not be a user's mistake."""
     text = str(error)
     if isinstance(error, TypeError):
-        return _no_dict(error) or _misspelt_argument(error)
+        return _no_dict(error) or _misspelt_argument(error) or _wrong_type(error)
     if isinstance(error, KeyError):
         return _unknown_type(error)
     if text.startswith(_WORKER_PREFIX) and _PACKAGE in text:
@@ -91,9 +105,10 @@ def user_message(error: Exception) -> str | None:
         if found := re.match(pattern, text):
             return message.format(*found.groups())
     frames = traceback.extract_tb(error.__traceback__)
-    if frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE):
+    is_ours = frames and os.path.abspath(frames[-1].filename).startswith(_PACKAGE)
+    if is_ours and isinstance(error, _USER_ERRORS):
         return text
-    return None
+    return _wrong_type(error)
 
 
 def _absent_library(error: BaseException | None) -> str | None:
@@ -107,7 +122,12 @@ def _absent_library(error: BaseException | None) -> str | None:
 
 def _unknown_type(error: KeyError) -> str | None:
     """Name the missing import of a type of ours, or the registered types with similar names."""
-    found = re.match(r'(\w+) is not in the (?:\w+::)?(\w+) registry', str(error.args[0]))
+    text = str(error.args[0])
+    if lacks := re.match(
+        r'`cfg` or `default_args` must contain the key "type", but got (.*)', text
+    ):
+        return f'A dict of the config lacks type=...: {lacks[1][:_SHOWN]}. Add or correct it.'
+    found = re.match(r'(\w+) is not in the (?:\w+::)?(\w+) registry', text)
     if found is None:
         return None
     given, registry = found.groups()
@@ -148,13 +168,29 @@ def _names(registry: Registry) -> set[str]:
 def _no_dict(error: TypeError) -> str | None:
     """Name the value that stands in a config where `dict(type=...)` must."""
     innermost = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1:]
-    if [one.f_code.co_name for one in innermost] != [_BUILDER] or 'cfg' not in str(error):
+    if [one.f_code.co_name for one in innermost] != [_BUILDER]:
         return None
     values = innermost[0].f_locals
-    if isinstance(given := values.get('cfg'), Mapping):
+    if str(error).startswith('type must be'):
+        return f'The config has type={values["obj_type"]!r}, which is no name: correct it.'
+    if 'cfg' not in str(error) or isinstance(given := values.get('cfg'), Mapping):
         return None
     registry = getattr(values.get('registry'), 'name', 'type')
     return f'The config has {given!r} where dict(type=...) of a {registry} must be.'
+
+
+def _wrong_type(error: Exception) -> str | None:
+    """Name an argument of a wrong type, or the assertion about arguments that failed."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    built = [one.f_locals for one in frames if one.f_code.co_name == _BUILDER]
+    kind = built[-1].get('obj_cls') if built else None
+    if not inspect.isclass(kind):
+        return None
+    if isinstance(error, AssertionError):
+        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        return f'{kind.__name__} does not accept its arguments ({reason}): correct the config.'
+    is_ours = kind.__module__.startswith(f'{Path(_PACKAGE).name}.')
+    return wrong_argument(kind, built[-1]['args']) if is_ours else None
 
 
 def _misspelt_argument(error: TypeError) -> str | None:
@@ -172,7 +208,10 @@ def _misspelt_argument(error: TypeError) -> str | None:
         split = next((one for one in ('train', 'val', 'test') if one in name), 'the')
         return _suggest(f'{split}_dataloader', given, [DataLoader])
     if not kinds:
-        return None
+        loop = getattr(runner, caller, None)
+        return (
+            _suggest('train_cfg', given, [loop]) if caller.endswith('TrainLoop') and loop else None
+        )
     kind = kinds[-1]
     parents = list(kind.__mro__)
     if caller not in (one.__name__ for one in parents):

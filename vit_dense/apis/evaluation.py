@@ -5,6 +5,7 @@ import importlib
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from ..engine.out_of_memory import explain_out_of_memory
 from .config import build_runner, innermost_datasets, require_file
 
 # Each library's own hook that shows and saves results.
@@ -57,7 +58,8 @@ def evaluate_model(
     if note is not None:
         # The runner's logger, which also writes to the work directory, exists only now.
         print_log(note, logger='current')
-    return dict(runner.test())
+    with explain_out_of_memory(runner):
+        return dict(runner.test())
 
 
 def _draw_all(config: Config, folder: str) -> None:

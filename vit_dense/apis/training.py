@@ -9,6 +9,8 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ..compat.resuming import find_latest_checkpoint
+from ..engine.out_of_memory import explain_out_of_memory
+from ..engine.tracking import enable_tracking
 from .config import build_runner, require_file
 from .work_dir import lock_work_dir
 
@@ -23,6 +25,7 @@ def train_model(
     auto_scale_lr: bool = False,
     seed: int | None = None,
     deterministic: bool = False,
+    tracker: str | None = None,
 ) -> Runner:
     """Train, and return the runner.
 
@@ -35,6 +38,7 @@ def train_model(
             batch size.
         seed: Seed of all random numbers.
         deterministic: Choose deterministic algorithms, which are slower.
+        tracker: 'tensorboard', 'mlflow' or 'wandb' to record curves and pictures there.
 
     Raises:
         ValueError: An option contradicts the config or the machine, another training is running in
@@ -49,6 +53,8 @@ def train_model(
         enable_amp(config, amp_dtype)
     if auto_scale_lr:
         _enable_auto_scale_lr(config)
+    if tracker is not None:
+        enable_tracking(config, tracker)
     asked = {'seed': seed} if seed is not None else {}
     asked |= {'deterministic': True} if deterministic else {}
     if asked:
@@ -71,7 +77,8 @@ def _train(config: Config) -> Runner:
             logger='current',
             level=logging.WARNING,
         )
-    runner.train()
+    with explain_out_of_memory(runner):
+        runner.train()
     return runner
 
 

@@ -126,7 +126,7 @@ class TimmPyramid(nn.Module):
             kwargs['drop_path_rate'] = self.drop_path_rate
         try:
             model = timm.create_model(self.model_name, num_classes=0, **kwargs)
-        except (TypeError, AssertionError) as error:
+        except (TypeError, ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
             raise ValueError(
                 f'timm could not build {self.model_name!r} with {kwargs}: {error}'
             ) from error

@@ -127,6 +127,8 @@ class TimmViT(nn.Module):
 
         self.embed_dim: int = self.model.embed_dim
         self.depth = len(self.model.blocks)
+        if not self.depth:
+            raise ValueError(f'model_kwargs={model_kwargs} leave no blocks: give depth >= 1')
         self.num_prefix_tokens: int = self.model.num_prefix_tokens
         self.in_chans: int = self.model.in_chans
         self.patch_size = self._square_patch()
@@ -163,7 +165,7 @@ class TimmViT(nn.Module):
                 **self._build_kwargs(),
             )
         # A channel or block count below 0 or 1 shows as one of the last two.
-        except (TypeError, AssertionError, ZeroDivisionError, RuntimeError) as error:
+        except (TypeError, ValueError, AssertionError, ZeroDivisionError, RuntimeError) as error:
             raise ValueError(
                 f'timm could not build {self.model_name!r} with model_kwargs='
                 f'{self.model_kwargs}: {error}'

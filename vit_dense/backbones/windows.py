@@ -61,7 +61,8 @@ def block_windows(
             )
         return tuple(edges)
     if global_blocks is None:
-        global_blocks = [depth * (i + 1) // 4 - 1 for i in range(4)]
+        stops = (depth * (i + 1) // 4 for i in range(4))
+        global_blocks = [stop - 1 for stop in stops if stop]
     if bad := [i for i in global_blocks if not 0 <= i < depth]:
         raise ValueError(
             f'global_blocks={list(global_blocks)}: {bad} are not blocks of this ViT, which has '

@@ -1,10 +1,12 @@
 """Train a model from a config, such as configs/vit_upernet_demo.py."""
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from .options import run_tool, tool_parser
 
-from ..apis import run_tool, tool_parser, train_model
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def build_parser() -> ArgumentParser:
@@ -27,11 +29,18 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument('--seed', type=int, help='seed of all random numbers')
     parser.add_argument('--deterministic', action='store_true', help='deterministic algorithms')
+    parser.add_argument(
+        '--track',
+        choices=['tensorboard', 'mlflow', 'wandb'],
+        help='record curves and pictures in this tracker, too',
+    )
     return parser
 
 
-def train(config: Config, args: Namespace) -> None:
+def train(config: 'Config', args: Namespace) -> None:
     """Train."""
+    from ..apis import train_model
+
     train_model(
         config,
         resume=args.resume,
@@ -39,6 +48,7 @@ def train(config: Config, args: Namespace) -> None:
         auto_scale_lr=args.auto_scale_lr,
         seed=args.seed,
         deterministic=args.deterministic,
+        tracker=args.track,
     )
 
 

@@ -7,6 +7,9 @@
 | `checkpoint_sanitizer` | checkpoints hold mmengine's classes where plain numbers suffice       |
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
+| `config_text`          | configs are formatted by yapf: minutes for some hundred classes       |
+| `console`              | 600 lines of environment and config are printed before the first loss |
+| `deferred_imports`     | mmseg imports all of mmdet for two heads (called by the two tasks)    |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
 | `checkpoint_writing`   | a kill or a full disk while a checkpoint is written loses older ones  |
 | `resuming`             | `--resume` takes a damaged file, or starts anew over the old ones     |
@@ -17,6 +20,8 @@ from . import (
     checkpoint_writing,
     config_packages,
     config_paths,
+    config_text,
+    console,
     default_hooks,
     mmcv_ext,
     resuming,
@@ -37,6 +42,8 @@ def apply() -> None:
     safe_load.install()
     config_packages.install()
     config_paths.install()
+    config_text.install()
+    console.install()
     default_hooks.install()
     checkpoint_writing.install()
     resuming.install()

@@ -7,6 +7,7 @@ from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
 from .step_seed import StepSeedHook
 from .stop_signal import StopSignalHook
+from .tracking import TrackerVisBackend
 
 __all__ = [
     'CheckpointCheckHook',
@@ -16,4 +17,5 @@ __all__ = [
     'SaveBestCheckHook',
     'StepSeedHook',
     'StopSignalHook',
+    'TrackerVisBackend',
 ]

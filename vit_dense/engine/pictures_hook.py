@@ -20,6 +20,7 @@ from ..data.pictures import Colours, Picture, legend, sheet
 from .class_colours import class_colours
 from .model_input import input_picture
 from .normalization_check import reverses_channels
+from .tracking import TrackerVisBackend
 from .wrappers import iter_datasets, unwrap
 
 
@@ -94,7 +95,7 @@ class PicturesHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the sheet of this validation."""
-        self._write_sheet(runner, f'val_iter_{runner.iter}', runner.val_dataloader)
+        self._write_sheet(runner, f'val_iter_{runner.iter}', runner.val_dataloader, tracked='val')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write the sheet of the test."""
@@ -152,15 +153,21 @@ class PicturesHook(Hook):
         count = batches if self.count is None else min(self.count, batches)
         return {int(index) for index in np.linspace(0, batches - 1, count).round()}
 
-    def _write_sheet(self, runner: Runner, name: str, loader: DataLoader) -> None:
+    def _write_sheet(
+        self, runner: Runner, name: str, loader: DataLoader, *, tracked: str | None = None
+    ) -> None:
         if not self._rows:
             return
         path = self._folder(runner) / f'{name}.png'
         with self._warn_once(runner, str(path)):
             page = sheet(self._rows)
             strip = legend(*class_colours(loader), width=page.shape[1])
-            _write(path, np.vstack([page, strip]))
+            page = np.vstack([page, strip])
+            _write(path, page)
             runner.logger.info(f'Pictures ({self.CONTENT}): {path}')
+            for backend in runner.visualizer._vis_backends.values() if tracked else ():
+                if isinstance(backend, TrackerVisBackend):
+                    backend.add_image(f'pictures/{tracked}', page, runner.iter)
         self._rows = []
 
     @contextmanager

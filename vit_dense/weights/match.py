@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ['CheckpointMismatchError', 'LoadReport', 'compare', 'require', 'shorten', 'shortfall']
@@ -140,7 +141,7 @@ def compare(
             if _is_same_kind(tensor, target):
                 fitting[name] = tensor
             else:
-                report.mismatched[name] = (tensor.dtype, target.dtype)
+                report.mismatched[name] = (_numbers(tensor), _numbers(target))
         elif ignored(name) or name.endswith(_COUNTER):
             report.ignored.append(name)
         elif target is None:
@@ -161,7 +162,12 @@ def compare(
 
 def _is_same_kind(tensor: Tensor, target: Tensor) -> bool:
     """Return whether numbers keep their meaning: quantised weights (int8) do not as floats."""
-    return tensor.is_floating_point() or not target.is_floating_point()
+    is_dense = tensor.layout == torch.strided and not tensor.is_meta
+    return is_dense and (tensor.is_floating_point() or not target.is_floating_point())
+
+
+def _numbers(tensor: Tensor) -> str:
+    return f'{tensor.dtype} ({tensor.layout}, {tensor.device})'
 
 
 def shortfall(

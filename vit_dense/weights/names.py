@@ -90,7 +90,7 @@ def strip_parallel(tensors: Mapping[str, Value]) -> tuple[dict[str, Value], str]
     Returns:
         The values by their new names, and what was cut off.
     """
-    prefix, stripped = '', dict(tensors)
+    prefix, stripped = '', {str(name): value for name, value in tensors.items()}
     while found := next((w for w in _PARALLEL if all(k.startswith(w) for k in stripped)), ''):
         if not stripped:
             break
