@@ -72,6 +72,9 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         return 0
     try:
         work()
+    except NonFiniteError as error:
+        sys.stderr.write(f'\nError: {error}\n')
+        return _FAILED
     except Exception as error:
         if message := dead_worker(error):
             sys.stderr.write(f'\nError: {message}\n')
@@ -81,9 +84,6 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
             raise
         sys.stderr.write(f'\nError: {message}\n(--debug shows where it was raised)\n')
         return _USAGE_ERROR
-    except NonFiniteError as error:
-        sys.stderr.write(f'\nError: {error}\n')
-        return _FAILED
     return 0
 
 
