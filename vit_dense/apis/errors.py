@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
+from ..engine.non_finite import NonFiniteError
 from .dead_workers import dead_worker
 from .lost_process import lost_process
 from .wrong_types import wrong_argument
@@ -65,13 +66,16 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
 
     Returns:
         0, 2 after a user's mistake, or 1 after the death of a data loader's worker or of another
-        process.
+        process, or a value that became NaN or infinite.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
         return 0
     try:
         work()
+    except NonFiniteError as error:
+        sys.stderr.write(f'\nError: {error}\n')
+        return _FAILED
     except Exception as error:
         if message := dead_worker(error) or lost_process(error):
             sys.stderr.write(f'\nError: {message}\n')
