@@ -16,7 +16,6 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from ..engine.non_finite import NonFiniteError
 from .dead_workers import dead_worker
 from .lost_process import lost_process
 from .wrong_types import wrong_argument
@@ -73,7 +72,7 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         return 0
     try:
         work()
-    except NonFiniteError as error:
+    except FloatingPointError as error:
         sys.stderr.write(f'\nError: {error}\n')
         return _FAILED
     except Exception as error:

@@ -25,7 +25,7 @@ _SHOWN_FILES = 8
 _MIN_SCALE = 2.0**-14
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(FloatingPointError):
     """A loss or a gradient is NaN or infinite."""
 
 
