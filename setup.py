@@ -54,6 +54,8 @@ SLICE = ['sahi>=0.12.8']
 WEB = ['gradio>=6']
 # Experiment trackers, through mmengine's own backends (`train --track NAME`).
 TRACK = ['mlflow', 'tensorboard', 'wandb']
+# Deformable attention as a Triton kernel, for GPUs (MIT). ms-deform-attn is built for one torch.
+GPU = ["deformops>=3.0.1; python_version >= '3.12'"]
 # The site in docs/: MkDocs with the theme Material; API pages from docstrings.
 DOCS = ['mkdocs-material', 'mkdocstrings[python]']
 DEV = [
@@ -126,6 +128,7 @@ setup(
         'slice': SLICE,
         'web': WEB,
         'track': TRACK,
+        'gpu': GPU,
         'docs': DOCS,
         'dev': DEV,
     },

@@ -27,7 +27,7 @@ model = dict(
         deform_num_heads=6,
         deform_ratio=1.0,
     ),
-    neck=dict(in_channels=[192] * 4, out_channels=96, add_extra_convs=False, num_outs=4),
+    neck=dict(in_channels=[192] * 3, out_channels=96, add_extra_convs=False, num_outs=4),
     # Cells measure 20 to 120 pixels: anchors of 48 to 384.
     bbox_head=dict(
         in_channels=96,

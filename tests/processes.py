@@ -5,7 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / 'tools/train.py'
@@ -46,3 +51,22 @@ def losses(work_dir: Path) -> list[float]:
         lines = [json.loads(line) for line in scalars.read_text().splitlines()]
         found += [line['loss'] for line in lines if 'loss' in line]
     return found
+
+
+def torchrun(*command: object, cwd: Path, count: int = 2) -> subprocess.CompletedProcess[str]:
+    """Runs one of the tools in several processes of this machine."""
+    options = ('--standalone', '--nproc_per_node', count)
+    return run('-m', 'torch.distributed.run', *options, *command, cwd=cwd)
+
+
+def in_two_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
+    """Calls `work(rank)` in two connected processes, forked: without gradients."""
+    multiprocessing.start_processes(_work, args=(work, str(folder)), nprocs=2, start_method='fork')
+    return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in (0, 1)]
+
+
+def _work(rank: int, work: Callable[[int], Any], folder: str) -> None:
+    store = f'file://{folder}/store'
+    distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=2)
+    torch.save(work(rank), f'{folder}/{rank}.pth')
+    distributed.destroy_process_group()

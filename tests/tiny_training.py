@@ -23,6 +23,15 @@ class OneWeight(BaseModel):
         return {'loss': loss} if mode == 'loss' else [{'loss': loss.item()}]
 
 
+@MODELS.register_module()
+class LargeState(OneWeight):
+    """Writes checkpoints of 16 MB, which takes longer than its steps; the weight is learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer('ballast', torch.randn(4_000_000))
+
+
 @DATASETS.register_module()
 class FourNumbers(Dataset):
     """1, 2, 3, 4."""

@@ -2,7 +2,9 @@
 
 import sys
 
-from vit_dense.cli.convert import main
+VIT_DENSE_COMMAND = True  # the types are registered after the options are parsed
+
+from vit_dense.cli.convert import main  # noqa: E402
 
 if __name__ == '__main__':
     sys.exit(main())

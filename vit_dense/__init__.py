@@ -5,29 +5,32 @@ the backbones, adapters, hooks and optimizer constructors in mmengine's root reg
 plain type names resolve from the mmseg and the mmdet scope. It imports neither mmseg nor mmdet:
 `vit_dense.segmentation` and `vit_dense.detection` do. Where torch is not installed, it registers
 nothing, and only `vit_dense.runtime` can be used, which runs exported files.
+
+Only the project's own commands import it without this: they parse their options first, and call
+`register` when the work begins, so that `--help` does not wait for PyTorch.
 """
 
 from importlib.util import find_spec as _find_spec
 
+from .cli import is_own_command as _is_own_command
 from .version import __version__
 
-_import_error: Exception | None = None
 
-try:
-    if _find_spec('torch'):
-        from .compat import apply as _apply_compat
+def register() -> None:
+    """Apply `vit_dense.compat` and register all types, as the import does; may be repeated."""
+    if not _find_spec('torch'):
+        return
+    from .compat import apply
 
-        _apply_compat()
+    apply()
 
-        from . import adapters, backbones, engine  # they register with a patched mmengine
+    from . import adapters, backbones, engine  # noqa: F401  # with a patched mmengine
 
-        if _find_spec('vit_dense.released'):  # optional: released ViT-Adapter, ViT-CoMer files
-            from . import released as _released  # noqa: F401
-except Exception as _error:
-    from .cli import is_doctor_call as _is_doctor_call
+    if _find_spec('vit_dense.released'):  # optional: released ViT-Adapter, ViT-CoMer files
+        from . import released  # noqa: F401
 
-    if not _is_doctor_call():
-        raise
-    _import_error = _error  # `vit-dense doctor` says what is broken
 
-__all__ = ['__version__', 'adapters', 'backbones', 'engine']
+if not _is_own_command():
+    register()
+
+__all__ = ['__version__', 'adapters', 'backbones', 'engine', 'register']

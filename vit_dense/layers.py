@@ -21,7 +21,7 @@ class TolerantBatchNorm2d(nn.BatchNorm2d):
     1x1 pooling branch at batch size 1. Such a map is normalised with the running statistics
     instead, as in evaluation. Everything else, including the state dict, is `nn.BatchNorm2d`. With
     several processes the Runner's `sync_bn='torch'` converts it to SyncBN as any other batch norm;
-    SyncBN runs on GPUs only and accepts one value per process if there are several processes.
+    SyncBN accepts one value per process if there are several processes.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ custom_imports = dict(imports=['vit_dense.segmentation'], allow_failed_imports=F
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    # On a machine without GPU, 'gloo' takes its place.
     dist_cfg=dict(backend='nccl'),
 )
 # BatchNorm becomes SyncBatchNorm if several processes train.
@@ -27,6 +28,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    mean_loss=dict(type='MeanLossHook'),
     checkpoint=dict(
         type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2, save_best='mIoU'
     ),

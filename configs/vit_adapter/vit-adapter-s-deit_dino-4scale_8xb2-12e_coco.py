@@ -17,10 +17,7 @@ model = dict(
         deform_num_heads=6,
         deform_ratio=1.0,
     ),
-    neck=[
-        dict(type='SelectMaps', in_channels=[384] * 4, indices=[1, 2, 3]),
-        {**_base_.model.neck[1], 'in_channels': [384] * 3},
-    ],
+    neck=dict(in_channels=[384] * 3),
 )
 optim_wrapper = dict(
     optimizer=dict(weight_decay=1e-4),

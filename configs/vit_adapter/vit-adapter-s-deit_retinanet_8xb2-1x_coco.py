@@ -13,5 +13,5 @@ model = dict(
         deform_num_heads=6,
         deform_ratio=1.0,
     ),
-    neck=dict(in_channels=[384] * 4),
+    neck=dict(in_channels=[384] * 3),
 )

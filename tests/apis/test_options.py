@@ -8,7 +8,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from vit_dense.apis import evaluation, load_config, run_tool, tool_parser, training
+from vit_dense.apis import evaluation, load_config, training
+from vit_dense.cli.options import run_tool, tool_parser
 
 
 @pytest.fixture

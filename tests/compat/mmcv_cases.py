@@ -1,14 +1,10 @@
-"""What the tests of mmcv's ops share: devices, dtypes, boxes, and the comparison with gradients."""
+"""What the tests of mmcv's ops share: dtypes, boxes, and the comparison with gradients."""
 
 from collections.abc import Sequence
 
-import pytest
 import torch
 from torch import Tensor
 
-_needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-
-DEVICES = ['cpu', pytest.param('cuda', marks=_needs_cuda)]
 HALVES = [torch.float16, torch.bfloat16]
 DTYPES = [torch.float32, torch.float64, *HALVES]
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mmcv_cases import DEVICES, random_boxes
+from devices import DEVICES
+from mmcv_cases import random_boxes
 from torch import Tensor
 
 import vit_dense  # noqa: F401  (puts the stand-in in place before mmcv is imported)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcv_cases import DEVICES, DTYPES, HALVES, assert_same_with_grads
+from devices import DEVICES
+from mmcv_cases import DTYPES, HALVES, assert_same_with_grads
 from torch import Tensor
 
 import vit_dense  # noqa: F401  (puts the stand-in in place before mmcv is imported)

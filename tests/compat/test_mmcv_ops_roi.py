@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from mmcv_cases import DEVICES, DTYPES, HALVES, assert_same_with_grads
+from devices import DEVICES
+from mmcv_cases import DTYPES, HALVES, assert_same_with_grads
 from torch import Tensor
 
 import vit_dense  # noqa: F401  (puts the stand-in in place before mmcv is imported)

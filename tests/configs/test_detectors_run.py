@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from devices import DEVICES
 from leaves import CONFIGS
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
@@ -106,11 +107,13 @@ def batch(with_masks: bool) -> dict[str, Any]:
     return {'inputs': inputs, 'data_samples': samples}
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('kind', KINDS)
-def test_trains_and_predicts(kind: str) -> None:
+def test_trains_and_predicts(kind: str, device: str) -> None:
     config = small(kind)
     model = MODELS.build(config.model)
     model.init_weights()
+    model.to(device)
     optimizer = build_optim_wrapper(model, config.optim_wrapper)
     with_masks = kind in WITH_MASKS
     model.train()
@@ -120,7 +123,8 @@ def test_trains_and_predicts(kind: str) -> None:
     assert loss > 0
     assert ('loss_mask' in ' '.join(logs)) == with_masks
     loss.backward()
-    check_gradients(model, told_to_ddp=config.get('find_unused_parameters', False))
+    assert not config.get('find_unused_parameters')
+    check_gradients(model)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     optimizer.step()
     after = list(model.parameters())
@@ -132,15 +136,13 @@ def test_trains_and_predicts(kind: str) -> None:
     data = batch(with_masks)
     found = model.test_step(data)
     for sample, image in zip(found, data['inputs'], strict=True):
-        check_instances(sample.pred_instances, image.shape[-2:], with_masks)
+        check_instances(sample.cpu().pred_instances, image.shape[-2:], with_masks)
 
 
-def check_gradients(model: torch.nn.Module, *, told_to_ddp: bool) -> None:
-    """Every part learns; parameters without gradient exist only where the config tells DDP."""
+def check_gradients(model: torch.nn.Module) -> None:
+    """Every part learns; a parameter without gradient would stop DDP."""
     unused = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
-    assert bool(unused) == told_to_ddp, sorted(unused)
-    adapters_first_map = ('backbone.norm1.', 'backbone.up.', 'backbone.spm.fc1.')
-    assert all(name.startswith(adapters_first_map) for name in unused), sorted(unused)
+    assert not unused, sorted(unused)
     parts = ['backbone.vit.model.blocks.0.', 'backbone.vit.model.blocks.5.', 'bbox_head.']
     parts += [f'{name}.' for name in ('rpn_head', 'mask_head', 'encoder', 'decoder')]
     for part in parts:

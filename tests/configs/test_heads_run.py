@@ -152,6 +152,14 @@ def test_pair_trains_and_predicts(head: str, backbone: str) -> None:
     check_prediction(model)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize('head', HEADS)
+def test_heads_on_cuda(head: str) -> None:
+    model = build(head, 'ViTAdapter').cuda()
+    check_training(model)
+    check_prediction(model)
+
+
 @pytest.mark.parametrize(('head', 'backbone'), SINGLE)
 def test_one_map_is_enough(head: str, backbone: str) -> None:
     model = build(head, backbone, single=True)

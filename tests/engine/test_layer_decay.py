@@ -10,6 +10,7 @@ from torch import nn
 
 import vit_dense  # noqa: F401 - registers
 from vit_dense.backbones import TimmViT
+from vit_dense.compat.console import FILE_ONLY
 
 RATE, LR, DECAY = 0.5, 1e-2, 0.1
 
@@ -212,11 +213,13 @@ def test_table_is_logged_once_with_a_row_per_layer(monkeypatch):
     )
     model = FakeModel()
     build(model, custom_keys={'no_such_part': {'lr_mult': 2}})
-    assert len(logged) == 2
-    rows = [line.split()[0] for line in logged[0][0].splitlines()[2:]]
+    assert len(logged) == 3
+    rows = [line.split()[0] for line in logged[1][0].splitlines()[1:]]
     assert rows == ['embeddings', 'block', 'block', 'backbone', 'final', 'decode_head']
-    assert 'no_such_part' in logged[1][0]
-    assert logged[1][1]['level'] == logging.WARNING
+    assert FILE_ONLY.match(logged[1][0])
+    assert not FILE_ONLY.match(logged[0][0])
+    assert 'no_such_part' in logged[2][0]
+    assert logged[2][1]['level'] == logging.WARNING
 
 
 def test_schedulers_keep_the_ratios():

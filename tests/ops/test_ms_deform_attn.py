@@ -1,6 +1,7 @@
 """Deformable attention against an independent loop, and its ways against each other."""
 
 import importlib
+import importlib.machinery
 import math
 import sys
 import types
@@ -297,3 +298,48 @@ def test_mmcv_compiled_for_cpus_is_not_taken_for_native(monkeypatch):
     pytest.importorskip('mmcv')
     monkeypatch.setitem(sys.modules, 'mmcv._ext', _compiled_extension(cuda='not available'))
     assert native_ms_deform_attn() is None
+
+
+@pytest.mark.usefixtures('_fresh_native')
+def test_triton_kernel_gets_its_arguments(monkeypatch):
+    """The marshalling only: the kernel needs a GPU."""
+    calls = []
+
+    def msda(value, sizes, starts, locations, weights, *, method, backend):
+        calls.append((sizes.tolist(), starts.tolist(), weights.shape, method, backend))
+        return value.sum()
+
+    registry = types.ModuleType('deformops.registry')
+    registry.msda = msda
+    registry.Backend = types.SimpleNamespace(EAGER='eager', TRITON='triton')
+    _install(monkeypatch, registry)
+    native = native_ms_deform_attn()
+    assert native is not None
+    value, locations, weights = (x.detach() for x in random_inputs())
+    for one in (value.float(), value.double()):
+        native(one, LevelSizes.of(SHAPES, value.device), locations, weights)
+    sizes, starts = [[5, 7], [3, 4], [2, 1]], [0, 35, 47]
+    assert calls == [(sizes, starts, weights.shape, 'linear', kind) for kind in ('triton', 'eager')]
+
+
+@pytest.mark.usefixtures('_fresh_native')
+def test_a_triton_kernel_that_fails_is_not_used(monkeypatch, capfd):
+    _install(monkeypatch, types.ModuleType('deformops.registry'))  # of another version
+    assert native_ms_deform_attn() is None
+    assert 'deformops cannot be used (ImportError' in ''.join(capfd.readouterr())
+
+
+def _install(monkeypatch, registry):
+    package = types.ModuleType('deformops')
+    package.__spec__ = importlib.machinery.ModuleSpec('deformops', None)
+    monkeypatch.setitem(sys.modules, 'deformops', package)
+    monkeypatch.setitem(sys.modules, 'deformops.registry', registry)
+
+
+def test_deterministic_algorithms_exclude_kernels_with_atomics(monkeypatch):
+    module = sys.modules['vit_dense.ops.ms_deform_attn']
+    monkeypatch.setattr(module, 'native_ms_deform_attn', lambda: 'kernel')
+    on_gpu = types.SimpleNamespace(is_cuda=True)
+    assert module._native_op(on_gpu) == 'kernel'
+    monkeypatch.setattr(torch, 'are_deterministic_algorithms_enabled', lambda: True)
+    assert module._native_op(on_gpu) is None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..backbones import TimmViT
 from ..weights import LoadReport, recognise_foreign
 from ..weights.match import compare, require
-from ..weights.names import strip_prefix
+from ..weights.names import drop_left_out_maps, strip_prefix
 from ..weights.read import read_tensors
 
 STRIDES = (4, 8, 16, 32)
@@ -29,10 +29,10 @@ class MultiScaleAdapter(BaseModule):
 
     Attributes:
         vit: the `TimmViT`.
-        out_channels: channels of the four maps, for the heads' `in_channels`.
+        out_channels: channels of the maps, for the heads' `in_channels`.
     """
 
-    out_channels: tuple[int, int, int, int]
+    out_channels: tuple[int, ...]
 
     def __init__(self, vit: dict[str, Any] | TimmViT, init_cfg: dict | None = None) -> None:
         """Build the ViT.
@@ -97,6 +97,7 @@ def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
         return  # checked where it is loaded
     own = dict(module.named_parameters())
     report = LoadReport(path, prefix=start)
+    drop_left_out_maps(inside, own.keys())
     compare(inside, own, report)
     below, found = strip_prefix(tensors, own.keys())
     other = LoadReport(path)

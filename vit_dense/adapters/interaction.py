@@ -29,6 +29,7 @@ from ..layers import (
 from ..ops import MSDeformAttn
 from ..weights import recognise_foreign
 from ..weights.match import require
+from ..weights.names import drop_left_out_maps
 from .base import STRIDES, MultiScaleAdapter
 from .spatial_prior import SpatialPrior
 
@@ -72,6 +73,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         *,
         interaction_indexes: Sequence[tuple[int, int]] | None,
         vit_feature_source: str,
+        out_indices: Sequence[int],
         init_cfg: dict | None,
     ) -> None:
         """Check the stages.
@@ -81,6 +83,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
             interaction_indexes: First and last block of each stage, all blocks in order; None
                 divides the depth into four parts.
             vit_feature_source: 'stages', 'last' or 'none'; see the subclasses.
+            out_indices: Numbers of the maps to return, rising; see the subclasses.
             init_cfg: As in mmengine.
 
         Raises:
@@ -106,6 +109,14 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
                 f"set vit_feature_source='last'"
             )
         self.vit_feature_source = vit_feature_source
+        self.out_indices = tuple(out_indices)
+        if not self.out_indices or self.out_indices != tuple(
+            index for index in range(len(STRIDES)) if index in self.out_indices
+        ):
+            raise ValueError(
+                f'out_indices={list(out_indices)}: give numbers of maps in rising order, 0 to '
+                f'{len(STRIDES) - 1} for the strides {STRIDES}'
+            )
 
     def _build(
         self,
@@ -125,21 +136,27 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
                 f'conv_inplane={conv_inplane} and cffn_ratio={cffn_ratio} (of width {dim}) must '
                 f'each leave at least one channel'
             )
-        self.out_channels = (dim, dim, dim, dim)
-        self.spm = SpatialPrior(dim, inplanes=conv_inplane, in_chans=self.vit.in_chans, norm=norm)
+        self.out_channels = (dim,) * len(self.out_indices)
+        self.spm = SpatialPrior(
+            dim,
+            inplanes=conv_inplane,
+            in_chans=self.vit.in_chans,
+            norm=norm,
+            with_stride_4=0 in self.out_indices,
+        )
         self.level_embed = nn.Parameter(torch.empty(len(PYRAMID_STRIDES), dim))
         self.interactions = nn.ModuleList(interactions)
-        self.up = nn.ConvTranspose2d(dim, dim, 2, stride=2)
-        self.norm1 = build_norm2d(norm, dim)
-        self.norm2 = build_norm2d(norm, dim)
-        self.norm3 = build_norm2d(norm, dim)
-        self.norm4 = build_norm2d(norm, dim)
+        # Maps that nobody uses have no parameters, which DDP would wait for.
+        self.up = nn.ConvTranspose2d(dim, dim, 2, stride=2) if 0 in self.out_indices else None
+        for index in range(len(STRIDES)):
+            used = index in self.out_indices
+            self.add_module(f'norm{index + 1}', build_norm2d(norm, dim) if used else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise the adapter's own layers as in the releases, and not the ViT."""
         nn.init.normal_(self.level_embed)
-        for part in (self.spm, self.interactions, self.up):
+        for part in filter(None, (self.spm, self.interactions, self.up)):
             for module in part.modules():
                 if isinstance(module, nn.Linear):
                     nn.init.trunc_normal_(module.weight, std=0.02)
@@ -158,7 +175,8 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
     ) -> None:
         """Load as usual, also from the state dict of a foreign model (`weights.foreign`).
 
-        For callers that load without this package's hooks, such as `init_detector` of mmdet.
+        Tensors of maps that `out_indices` leaves out are ignored. For callers that load without
+        this package's hooks, such as `init_detector` of mmdet.
         """
         own = {name: t for name, t in state_dict.items() if name.startswith(prefix)}
         foreign = recognise_foreign({name[len(prefix) :]: t for name, t in own.items()})
@@ -173,6 +191,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
             state_dict.update({prefix + name: tensor for name, tensor in converted.items()})
             for difference in foreign.differences(self):
                 MMLogger.get_current_instance().warning(f'{foreign}: {difference}')
+        drop_left_out_maps(state_dict, {prefix + name for name, _ in self.named_parameters()})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @abstractmethod
@@ -182,7 +201,9 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         """Return the `geometry` of the interactions; called once per forward."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute four maps (B, C, H/4 .. H/32), sizes rounded up, of (B, in_chans, H, W).
+        """Compute the maps of `out_indices` of (B, in_chans, H, W).
+
+        They are (B, C, H/4 .. H/32), sizes rounded up.
 
         Raises:
             ValueError: If the image has another number of channels, or an edge below 32 px.
@@ -221,29 +242,28 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         return function(*args)
 
     def _merge(
-        self, c1: Tensor, pyramid: Tensor, shapes: list[GridSize], vit_maps: list[Tensor]
+        self, c1: Tensor | None, pyramid: Tensor, shapes: list[GridSize], vit_maps: list[Tensor]
     ) -> tuple[Tensor, ...]:
-        """Merge pyramid tokens, stem map and ViT maps into the four outputs."""
+        """Merge pyramid tokens, stem map and ViT maps into the outputs."""
         c2, c3, c4 = tokens_to_maps(pyramid, shapes)
-        size = (c1.shape[-2], c1.shape[-1])
-        maps = [c1 + crop_map(self.up(c2), size), c2, c3, c4]
-        norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        if self.vit_feature_source == 'none':
-            return tuple(norm(x) for norm, x in zip(norms, maps, strict=True))
+        if c1 is not None and self.up is not None:
+            c1 = c1 + crop_map(self.up(c2), (c1.shape[-2], c1.shape[-1]))
+        maps = [c1, c2, c3, c4]
         if self.vit_feature_source == 'last':
             vit_maps = [vit_maps[-1]] * len(STRIDES)
-        return tuple(
-            norm(
-                x
-                + resample_map(
-                    vit_map,
+        out = []
+        for index in self.out_indices:
+            x = cast('Tensor', maps[index])
+            if self.vit_feature_source != 'none':
+                size = (x.shape[-2], x.shape[-1])
+                x = x + resample_map(
+                    vit_maps[index],
                     stride=self.vit.patch_size,
-                    new_stride=stride,
-                    size=(x.shape[-2], x.shape[-1]),
+                    new_stride=STRIDES[index],
+                    size=size,
                 )
-            )
-            for norm, x, vit_map, stride in zip(norms, maps, vit_maps, STRIDES, strict=True)
-        )
+            out.append(getattr(self, f'norm{index + 1}')(x))
+        return tuple(out)
 
 
 def tokens_to_maps(tokens: Tensor, shapes: Sequence[GridSize]) -> list[Tensor]:

@@ -21,9 +21,14 @@ def _conv(in_channels: int, out_channels: int, stride: int, norm: str) -> list[n
 
 
 class SpatialPrior(nn.Module):
-    """Maps of the ViT's width at strides 4, 8, 16 and 32 of an image, sizes rounded up."""
+    """Maps of the ViT's width at strides 4, 8, 16 and 32 of an image, sizes rounded up.
 
-    def __init__(self, embed_dim: int, *, inplanes: int, in_chans: int, norm: str) -> None:
+    Without `with_stride_4` the first map is None, and its projection `fc1` does not exist.
+    """
+
+    def __init__(
+        self, embed_dim: int, *, inplanes: int, in_chans: int, norm: str, with_stride_4: bool = True
+    ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             *_conv(in_chans, inplanes, 2, norm),
@@ -34,16 +39,17 @@ class SpatialPrior(nn.Module):
         self.conv2 = nn.Sequential(*_conv(inplanes, 2 * inplanes, 2, norm))
         self.conv3 = nn.Sequential(*_conv(2 * inplanes, 4 * inplanes, 2, norm))
         self.conv4 = nn.Sequential(*_conv(4 * inplanes, 4 * inplanes, 2, norm))
-        self.fc1 = nn.Conv2d(inplanes, embed_dim, 1)
+        self.fc1 = nn.Conv2d(inplanes, embed_dim, 1) if with_stride_4 else None
         self.fc2 = nn.Conv2d(2 * inplanes, embed_dim, 1)
         self.fc3 = nn.Conv2d(4 * inplanes, embed_dim, 1)
         self.fc4 = nn.Conv2d(4 * inplanes, embed_dim, 1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
         """Compute four channels-last maps (B, C, H/4 .. H/32) of (B, in_chans, H, W)."""
         # channels-last: tokens are made of these maps, and need no copy then
         c1 = self.stem(image.contiguous(memory_format=torch.channels_last))
         c2 = self.conv2(c1)
         c3 = self.conv3(c2)
         c4 = self.conv4(c3)
-        return self.fc1(c1), self.fc2(c2), self.fc3(c3), self.fc4(c4)
+        first = self.fc1(c1) if self.fc1 is not None else None
+        return first, self.fc2(c2), self.fc3(c3), self.fc4(c4)

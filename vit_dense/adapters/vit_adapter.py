@@ -123,6 +123,7 @@ class ViTAdapter(InteractionAdapter):
         cffn_ratio: float = 0.25,
         vit_feature_source: str = 'stages',
         norm: str = 'BN',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
         init_cfg: dict | None = None,
     ) -> None:
         """Build the adapter.
@@ -143,6 +144,8 @@ class ViTAdapter(InteractionAdapter):
                 all four (released detection models); 'none' adds none (released light model).
             norm: Norm of the maps, 'BN' (synchronised under several processes by the Runner's
                 `sync_bn='torch'`) or 'LN'.
+            out_indices: Numbers of the maps to return, for detectors without the map of stride 4:
+                (1, 2, 3) returns strides 8, 16 and 32, and builds no parameters for the other.
             init_cfg: As in mmengine.
 
         Raises:
@@ -154,6 +157,7 @@ class ViTAdapter(InteractionAdapter):
             vit,
             interaction_indexes=interaction_indexes,
             vit_feature_source=vit_feature_source,
+            out_indices=out_indices,
             init_cfg=init_cfg,
         )
         dim, drop_path = self.vit.embed_dim, self.vit.drop_path_rate

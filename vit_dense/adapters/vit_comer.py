@@ -168,6 +168,7 @@ class ViTCoMer(InteractionAdapter):
         mrfp_ratio: float = 1.0,
         vit_feature_source: str = 'stages',
         norm: str = 'BN',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
         init_cfg: dict | None = None,
     ) -> None:
         """Build the adapter.
@@ -187,6 +188,8 @@ class ViTCoMer(InteractionAdapter):
                 all four (released detection models); 'none' adds none.
             norm: Norm of the maps, 'BN' (synchronised under several processes by the Runner's
                 `sync_bn='torch'`) or 'LN'.
+            out_indices: Numbers of the maps to return, for detectors without the map of stride 4:
+                (1, 2, 3) returns strides 8, 16 and 32, and builds no parameters for the other.
             init_cfg: As in mmengine.
 
         Raises:
@@ -199,6 +202,7 @@ class ViTCoMer(InteractionAdapter):
             vit,
             interaction_indexes=interaction_indexes,
             vit_feature_source=vit_feature_source,
+            out_indices=out_indices,
             init_cfg=init_cfg,
         )
         dim = self.vit.embed_dim

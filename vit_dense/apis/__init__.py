@@ -1,4 +1,9 @@
-"""What the tools call: from options to a runner, for segmentation and detection."""
+"""What the tools call: from a config to a runner, for segmentation and detection."""
+
+# ruff: noqa: E402
+from .. import register
+
+register()  # commands have imported `vit_dense` without it
 
 from .config import load_config
 from .convert import convert_checkpoint
@@ -8,7 +13,6 @@ from .export import ExportOptions, export_model
 from .inspection import inspect_model
 from .merge_lora import merge_checkpoint
 from .model import TorchPredictor, load_model
-from .options import run_tool, tool_parser
 from .training import train_model
 
 __all__ = [
@@ -22,7 +26,5 @@ __all__ = [
     'load_model',
     'merge_checkpoint',
     'report_user_errors',
-    'run_tool',
-    'tool_parser',
     'train_model',
 ]

@@ -10,7 +10,7 @@ from mmengine.utils import import_modules_from_strings
 
 _CONSTANTS = {'inf': math.inf, 'nan': math.nan}
 _SEQUENCES: dict[type, Any] = {ast.List: list, ast.Tuple: tuple, ast.Set: set}
-_CONTAINERS: dict[str, Any] = {'dict': dict, 'set': set, 'tuple': tuple, 'list': list}
+_CALLED: dict[str, Any] = {one.__name__: one for one in (dict, set, tuple, list, float)}
 
 
 def config_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Config:
@@ -60,7 +60,7 @@ def _assignment(statement: ast.stmt) -> tuple[str, Any]:
 
 
 def _value(node: ast.expr) -> Any:
-    """Return the value of a literal, or of a call of a container with values."""
+    """Return the value of a literal, or of a call of a container or of `float` with values."""
     if isinstance(node, ast.Name) and node.id in _CONSTANTS:
         return _CONSTANTS[node.id]
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
@@ -72,7 +72,7 @@ def _value(node: ast.expr) -> Any:
             if key is not None
         }
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        kind = _CONTAINERS.get(node.func.id)
+        kind = _CALLED.get(node.func.id)
         if kind is not None:
             named = {one.arg: _value(one.value) for one in node.keywords if one.arg is not None}
             return kind(*(_value(one) for one in node.args), **named)

@@ -16,7 +16,8 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from ..compat.checkpoint_writing import CheckpointWriteError
+from .dead_workers import dead_worker
+from .lost_process import lost_process
 from .wrong_types import wrong_argument
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
@@ -24,14 +25,8 @@ _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
 # Worker processes of a data loader pass their error on as text, with its stack.
 _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
-_USER_ERRORS = (
-    ValueError,
-    FileNotFoundError,
-    TypeError,
-    ImportError,
-    KeyError,
-    CheckpointWriteError,
-)
+_USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
+_FAILED = 1
 # Beginnings of mmengine's errors about a config, and what to say instead.
 _FOREIGN = (
     (
@@ -69,7 +64,8 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         debug: Raise every error.
 
     Returns:
-        0, or 2 after a user's mistake.
+        0, 2 after a user's mistake, or 1 after the death of a data loader's worker or of another
+        process.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
@@ -77,6 +73,9 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
     try:
         work()
     except Exception as error:
+        if message := dead_worker(error) or lost_process(error):
+            sys.stderr.write(f'\nError: {message}\n')
+            return _FAILED
         message = user_message(error)
         if message is None:
             raise

@@ -1,10 +1,12 @@
 """Evaluate a checkpoint from a config, with the options of OpenMMLab's tools."""
 
 import importlib
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from ..engine.out_of_memory import explain_out_of_memory
 from .config import build_runner, innermost_datasets, require_file
 
 # Each library's own hook that shows and saves results.
@@ -57,7 +59,8 @@ def evaluate_model(
     if note is not None:
         # The runner's logger, which also writes to the work directory, exists only now.
         print_log(note, logger='current')
-    return dict(runner.test())
+    with explain_out_of_memory(runner):
+        return dict(runner.test())
 
 
 def _draw_all(config: Config, folder: str) -> None:
@@ -154,4 +157,6 @@ def _dump(config: Config, out: str) -> None:
             f'ends in {" or ".join(_PICKLES)}; for the .json files of COCO, set '
             'test_evaluator.outfile_prefix.'
         )
+    # The metric makes the folder in the main process, and others may write before.
+    Path(out).mkdir(parents=True, exist_ok=True)
     label_metrics[0].output_dir = out

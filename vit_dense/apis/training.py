@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from ..compat.resuming import find_latest_checkpoint
+from ..engine.out_of_memory import explain_out_of_memory
 from ..engine.tracking import enable_tracking
 from .config import build_runner, require_file
 from .work_dir import lock_work_dir
@@ -64,18 +65,20 @@ def train_model(
 
 
 def _train(config: Config) -> Runner:
-    if config.get('resume') and not config.get('load_from') and config.get('work_dir'):
-        config.load_from = find_latest_checkpoint(config.work_dir)
+    folder = config.get('work_dir')
+    if config.get('resume') and not config.get('load_from') and folder:
+        config.load_from = find_latest_checkpoint(folder)
     if config.get('resume') and config.get('load_from'):
         _skip_pretrained(config)
     runner = build_runner(config)
     if config.get('resume') and not config.get('load_from'):
         print_log(
-            f'--resume: no checkpoint in {config.get("work_dir")}. Training starts from the beginning.',
+            f'--resume: no checkpoint in {folder}. Training starts from the beginning.',
             logger='current',
             level=logging.WARNING,
         )
-    runner.train()
+    with explain_out_of_memory(runner):
+        runner.train()
     return runner
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..version import __version__
 
-__all__ = ['COMMANDS', 'is_doctor_call', 'main']
+__all__ = ['COMMANDS', 'is_own_command', 'main']
 
 PROGRAM = 'vit-dense'
 # Command -> module of this package with a function `main`, and one line of help.
@@ -80,13 +80,19 @@ def _run() -> int:
     return code
 
 
-def is_doctor_call() -> bool:
-    """Return whether this process was started as `vit-dense doctor`.
+def is_own_command() -> bool:
+    """Return whether this process was started as `vit-dense` or as one of the scripts in `tools/`.
 
-    Works before `sys.argv[0]` is final: while Python locates the package for `-m`, it is '-m'.
+    The scripts set `VIT_DENSE_COMMAND`. Processes that a command spawns do not count: in them the
+    script is not `__main__`, and nothing calls its `main`.
     """
-    started = sys.argv[0] == '-m' or Path(sys.argv[0]).stem in (PROGRAM, '__main__')
-    return started and sys.argv[1:2] == ['doctor']
+    script = sys.modules.get('__main__')
+    if getattr(script, 'VIT_DENSE_COMMAND', False):
+        return True
+    started, given = sys.argv[:1], sys.orig_argv
+    if started == ['-m']:  # while Python locates the package
+        return '-m' in given and given[given.index('-m') + 1] == 'vit_dense'
+    return [Path(one).stem for one in started] == [PROGRAM]
 
 
 def _usage() -> str:

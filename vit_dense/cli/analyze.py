@@ -7,9 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmengine.config import DictAction
-
 from .models import add_model_options, run_command
+from .options import add_cfg_options, parsed_settings
 from .tables import print_table
 
 if TYPE_CHECKING:
@@ -33,9 +32,7 @@ def build_parser() -> ArgumentParser:
         '--batch-size', type=int, default=1, help='images in a batch, for memory and time'
     )
     parser.add_argument('--json', help='file for all figures: memory in bytes')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='settings to override: key=value ...'
-    )
+    add_cfg_options(parser)
     add_model_options(parser)
     return parser
 
@@ -45,7 +42,7 @@ def analyze(args: Namespace) -> None:
     from ..apis import load_config
     from ..apis.analysis import analyze_model
 
-    config = load_config(args.config, cfg_options=args.cfg_options)
+    config = load_config(args.config, cfg_options=parsed_settings(args))
     size = (args.size[0], args.size[-1]) if args.size else None
     with warnings.catch_warnings():
         # On losses and older names, which do not matter here.

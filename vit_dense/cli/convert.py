@@ -2,8 +2,6 @@
 
 from argparse import ArgumentParser
 
-from ..apis import convert_checkpoint, report_user_errors
-
 
 def main() -> int:
     """Convert, and print what the file is and what became of its tensors."""
@@ -16,6 +14,7 @@ def main() -> int:
     )
     parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     args = parser.parse_args()
+    from ..apis import convert_checkpoint, report_user_errors
 
     def job() -> None:
         report = convert_checkpoint(

@@ -9,6 +9,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+from .. import register
 from ..cpu import CPU_INFO, has_bfloat16_units
 from ..version import __version__
 
@@ -52,6 +53,7 @@ def main() -> int:
         print('usage: vit-dense doctor\n\nReport versions, and what is broken here.')
         return 0 if sys.argv[1] in ('-h', '--help') else 2
     warnings.simplefilter('ignore')
+    core = _core_error()  # first: it makes the others importable
     asked, problems = requirements(), Problems()
     _row('vit_dense', f'{__version__} ({Path(__file__).parents[1]})')
     _row('python', f'{platform.python_version()} ({platform.platform()})')
@@ -73,7 +75,7 @@ def main() -> int:
     for pattern, kept in _SHARED_FOLDERS.items():
         if len(found := installed(pattern)) > 1:
             _check_versions(found, kept, asked, problems)
-    for name, error in _own_errors():
+    for name, error in _own_errors(core):
         _explain(name, error, asked, problems)
     if not asked:
         print('Versions were not compared: this needs vit_dense installed by pip, and packaging.')
@@ -160,9 +162,16 @@ def _check_versions(found: dict[str, str], wanted: str, asked: Asked, problems: 
             problems[f'pip install "{name}{allowed}"'] = message
 
 
-def _own_errors() -> Iterator[tuple[str, Exception]]:
+def _core_error() -> Exception | None:
+    try:
+        register()
+    except Exception as error:
+        return error
+    return None
+
+
+def _own_errors(core: Exception | None) -> Iterator[tuple[str, Exception]]:
     """Yield what cannot be imported of vit_dense: the core, and what the installed tasks need."""
-    core: Exception | None = vars(sys.modules['vit_dense']).get('_import_error')
     if core:
         yield 'vit_dense', core
         return

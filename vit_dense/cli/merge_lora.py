@@ -1,10 +1,12 @@
 """Write the weights of a training checkpoint alone, with LoRA merged into them."""
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from .options import run_tool, tool_parser
 
-from ..apis import merge_checkpoint, run_tool, tool_parser
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def build_parser() -> ArgumentParser:
@@ -15,8 +17,10 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def export(config: Config, args: Namespace) -> None:
+def export(config: 'Config', args: Namespace) -> None:
     """Export, and print what was done."""
+    from ..apis import merge_checkpoint
+
     done = merge_checkpoint(config, args.checkpoint, args.out)
     print(f'{args.out}: {done["tensors"]} tensors, {done["merged"]} LoRA corrections merged')
     if done['merged']:

@@ -5,8 +5,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..runtime.predictor import Predictor
+if TYPE_CHECKING:
+    from ..runtime.predictor import Predictor
 
 _CHECKPOINTS = ('.pth', '.pt')
 _EXPORTED = ('.onnx', '.xml')
@@ -32,7 +34,7 @@ def split_model(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(names[:count]), list(names[count:])
 
 
-def open_model(names: Sequence[str], device: str = 'auto') -> Predictor:
+def open_model(names: Sequence[str], device: str = 'auto') -> 'Predictor':
     """Load the model that `split_model` found.
 
     Raises:
@@ -54,16 +56,21 @@ def open_model(names: Sequence[str], device: str = 'auto') -> Predictor:
 def run_command(job: Callable[[], object], args: Namespace) -> int:
     """Run `job` and return the exit code, with users' mistakes reported in a few lines.
 
-    Exported files run without PyTorch and mmengine, whose own errors cannot occur then.
+    Exported files run without PyTorch and mmengine, which are imported for their errors alone, and
+    only where they are installed.
     """
-    if find_spec('torch') is not None:
-        from ..apis import report_user_errors
-
-        return report_user_errors(job, debug=args.debug)
     try:
         job()
-    except ValueError as error:
-        if args.debug:
+    except Exception as error:
+        caught = error
+        if find_spec('torch') is not None:
+            from ..apis import report_user_errors
+
+            def fail() -> None:
+                raise caught
+
+            return report_user_errors(fail, debug=args.debug)
+        if args.debug or not isinstance(error, ValueError):
             raise
         sys.stderr.write(f'\nError: {error}\n(--debug shows where it was raised)\n')
         return _USAGE_ERROR

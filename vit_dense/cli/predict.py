@@ -7,15 +7,15 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
-
-from ..runtime.job import Summary, predict_files
-from ..runtime.output import KINDS, Output
-from ..runtime.predictor import PredictOptions
-from ..runtime.slices import SliceOptions
-from ..runtime.tiles import TileOptions
 from .models import add_model_options, open_model, run_command, split_model
+
+if TYPE_CHECKING:
+    from ..runtime.job import Summary
+    from ..runtime.output import Output
+    from ..runtime.slices import SliceOptions
+    from ..runtime.tiles import TileOptions
 
 _SOME_FAILED = 1
 _INTERRUPTED = 130
@@ -34,7 +34,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the results')
     parser.add_argument(
         '--save',
-        help=f'any of {",".join(KINDS)} (default: masks,overlays; of a detector overlays,json)',
+        help='any of masks,overlays,json (default: masks,overlays; of a detector overlays,json)',
     )
     parser.add_argument('--batch-size', type=int, default=8, help='images that run together')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation of the config')
@@ -93,7 +93,7 @@ def _range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def tile_options(args: Namespace) -> TileOptions | None:
+def tile_options(args: Namespace) -> 'TileOptions | None':
     """Return how to cut into tiles, or None without --tile.
 
     Raises:
@@ -105,6 +105,8 @@ def tile_options(args: Namespace) -> TileOptions | None:
         return None
     if args.tta or args.slice is not None:
         raise ValueError('--tile cannot be combined with --tta or --slice.')
+    from ..runtime.tiles import TileOptions
+
     return TileOptions(
         tile=args.tile or None,
         overlap=args.overlap,
@@ -115,7 +117,7 @@ def tile_options(args: Namespace) -> TileOptions | None:
     )
 
 
-def slice_options(args: Namespace) -> SliceOptions | None:
+def slice_options(args: Namespace) -> 'SliceOptions | None':
     """Return how to cut into slices, or None without --slice."""
     if args.slice is None:
         if args.overlap is not None and args.tile is None:
@@ -123,6 +125,8 @@ def slice_options(args: Namespace) -> SliceOptions | None:
         return None
     if args.tta:
         raise ValueError('--slice cannot be combined with --tta.')
+    from ..runtime.slices import SliceOptions
+
     options = SliceOptions(slice_size=args.slice, batch_size=args.batch_size, dtype=args.dtype)
     if args.overlap is not None:
         options = replace(options, overlap=args.overlap / args.slice)
@@ -133,6 +137,10 @@ def slice_options(args: Namespace) -> SliceOptions | None:
 
 def predict(args: Namespace) -> int:
     """Predict, print the summary, and return the exit code: 1 if an input has no result."""
+    from ..runtime.job import predict_files
+    from ..runtime.output import Output
+    from ..runtime.predictor import PredictOptions
+
     model, inputs = split_model(args.names)
     if not inputs:
         raise ValueError('INPUT is missing: name images, folders, patterns or videos.')
@@ -160,6 +168,8 @@ def predict(args: Namespace) -> int:
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
     args = build_parser().parse_intermixed_args()
+    import cv2
+
     cv2.utils.logging.setLogLevel(
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # what cannot be read is listed at the end
@@ -178,7 +188,7 @@ def main() -> int:
         return _INTERRUPTED
 
 
-def _print_summary(summary: Summary, output: Output) -> None:
+def _print_summary(summary: 'Summary', output: 'Output') -> None:
     rate = summary.predicted / summary.seconds if summary.seconds else 0.0
     places = ', '.join(str(output.folder / kind) for kind in output.kinds)
     skipped = f', {summary.skipped} skipped' if summary.skipped else ''

@@ -14,6 +14,8 @@ import sys
 import traceback
 from types import ModuleType
 
+from .. import register
+
 USAGE = """\
 usage: vit-dense run SCRIPT ARGS...
        vit-dense run -m MODULE ARGS...
@@ -35,6 +37,7 @@ def main() -> int:
         print(USAGE, file=sys.stderr)
         return _USAGE_ERROR
     if as_module:
+        register()
         _set_first_path(os.getcwd())
         sys.argv = [target, *rest]  # `run_module` replaces the first entry by the module's file
         return _run_module(target)
@@ -45,6 +48,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return _USAGE_ERROR
+    register()
     _set_first_path(os.path.dirname(os.path.realpath(target)))
     sys.argv = [target, *rest]
     _run_file(os.path.abspath(target))

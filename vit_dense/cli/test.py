@@ -1,10 +1,12 @@
 """Evaluate a checkpoint of a segmentation or detection model."""
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from .options import run_tool, tool_parser
 
-from ..apis import evaluate_model, run_tool, tool_parser
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def build_parser() -> ArgumentParser:
@@ -26,8 +28,10 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def evaluate(config: Config, args: Namespace) -> None:
+def evaluate(config: 'Config', args: Namespace) -> None:
     """Evaluate, and print the metrics."""
+    from ..apis import evaluate_model
+
     metrics = evaluate_model(
         config,
         args.checkpoint,

@@ -1,10 +1,12 @@
 """Train a model from a config, such as configs/vit_upernet_demo.py."""
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from .options import run_tool, tool_parser
 
-from ..apis import run_tool, tool_parser, train_model
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def build_parser() -> ArgumentParser:
@@ -35,8 +37,10 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def train(config: Config, args: Namespace) -> None:
+def train(config: 'Config', args: Namespace) -> None:
     """Train."""
+    from ..apis import train_model
+
     train_model(
         config,
         resume=args.resume,

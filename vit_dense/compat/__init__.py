@@ -7,19 +7,30 @@
 | `checkpoint_sanitizer` | checkpoints hold mmengine's classes where plain numbers suffice       |
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
+| `config_text`          | configs are formatted by yapf: minutes for some hundred classes       |
+| `console`              | 600 lines of environment and config are printed before the first loss |
+| `deferred_imports`     | mmseg imports all of mmdet for two heads (called by the two tasks)    |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
 | `checkpoint_writing`   | a kill or a full disk while a checkpoint is written loses older ones  |
 | `resuming`             | `--resume` takes a damaged file, or starts anew over the old ones     |
+| `http_backend`         | data sets over HTTP fail with `data_root`, and may wait without end   |
+| `processes`            | several processes fail on machines without GPU                        |
+| `sync_batch_norm`      | `SyncBatchNorm` fails on CPUs                                         |
 """
 
 from . import (
     checkpoint_writing,
     config_packages,
     config_paths,
+    config_text,
+    console,
     default_hooks,
+    http_backend,
     mmcv_ext,
+    processes,
     resuming,
     safe_load,
+    sync_batch_norm,
 )
 from .checkpoint_sanitizer import PlainHistoryHook
 
@@ -35,6 +46,11 @@ def apply() -> None:
     safe_load.install()
     config_packages.install()
     config_paths.install()
+    config_text.install()
+    console.install()
     default_hooks.install()
     checkpoint_writing.install()
     resuming.install()
+    http_backend.install()
+    processes.install()
+    sync_batch_norm.install()

@@ -34,7 +34,7 @@ _stock_save = mmengine.runner.checkpoint.save_checkpoint
 _stock_save_best = CheckpointHook._save_best_checkpoint
 
 
-class CheckpointWriteError(OSError):
+class CheckpointWriteError(OSError, ValueError):
     """A checkpoint that could not be written, such as on a full disk."""
 
 

@@ -7,15 +7,17 @@ imports mmdet. `vit_dense.compat`, which runs when the parent package is importe
 importable without compiled mmcv operators.
 """
 
+from ..compat.deferred_imports import import_mmdet_models
 from ..compat.openmmlab import require
 
 require('mmdet')
+import_mmdet_models()
 
 from ..engine import NormalizationCheckHook  # noqa: E402
 from . import metric_figures as _metric_figures  # noqa: E402, F401
 from .check_hook import DetCheckHook  # noqa: E402
 from .dataset import CheckedCocoDataset  # noqa: E402
-from .necks import LastLevelMaxPool, SelectMaps  # noqa: E402
+from .necks import LastLevelMaxPool  # noqa: E402
 from .pictures_hook import DetPicturesHook  # noqa: E402
 from .roi_extractor import SingleRoIExtractorFP32  # noqa: E402
 from .rpn_head import RPNHeadFP32  # noqa: E402
@@ -29,6 +31,5 @@ __all__ = [
     'LastLevelMaxPool',
     'NormalizationCheckHook',
     'RPNHeadFP32',
-    'SelectMaps',
     'SingleRoIExtractorFP32',
 ]

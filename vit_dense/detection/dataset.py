@@ -35,9 +35,9 @@ _OTHER_CATEGORIES = ('error', 'ignore')
 class CheckedCocoDataset(CocoDataset):
     """Boxes and optional masks in COCO's format; classes from `metainfo`.
 
-    Accepts all arguments of mmdet's `CocoDataset`. If `backend_args` names remote storage, images
-    are not checked. `metainfo.classes` names the file's categories, in the file's order; without it
-    the classes are the 80 of COCO.
+    Accepts all arguments of mmdet's `CocoDataset`. In remote storage (`backend_args`, or paths such
+    as `http://...`), the annotation file is checked and images are not. `metainfo.classes` names
+    the file's categories, in the file's order; without it the classes are the 80 of COCO.
 
     Args:
         bad_boxes: What to do about boxes without area or outside their image: 'error', or 'skip'
@@ -81,7 +81,8 @@ class CheckedCocoDataset(CocoDataset):
             source=_SOURCE if self.metainfo['classes'] == _COCO_NAMES else '',
             annotated=not self.test_mode,
         )
-        self._check(path, content)
+        # A remote file was downloaded, and messages give its address.
+        self._check(self.ann_file, content)
         coco = COCO()
         coco.dataset = content
         coco.createIndex()
@@ -105,8 +106,9 @@ class CheckedCocoDataset(CocoDataset):
     def _check(self, path: str, content: dict[str, Any]) -> None:
         ignores = self.other_categories == 'ignore'
         check_categories(path, content, self.metainfo['classes'], allow_others=ignores)
-        if self.backend_args is None:
-            check_images(path, content, self.data_prefix.get('img', ''), limit=self.scan_images)
+        images = self.data_prefix.get('img', '')
+        if self.backend_args is None and '://' not in images:
+            check_images(path, content, images, limit=self.scan_images)
         if not content.get('annotations'):
             return
         message = describe_bad_boxes(path, content, self.metainfo['classes'])

@@ -1,6 +1,6 @@
-"""Small necks: one map more, or fewer maps, than the backbone returns.
+"""A neck that returns one map more than the backbone.
 
-Source of LastLevelMaxPool: ViTDet (Li et al. 2022), section 3. The simple feature pyramid replaces
+Source: ViTDet (Li et al. 2022), section 3. The simple feature pyramid replaces
 the FPN, and the region proposals use a fifth map at stride 64: every second cell of the last map.
 """
 
@@ -39,41 +39,3 @@ class LastLevelMaxPool(BaseModule):
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the maps `(B, C, h, w)` and one of `(B, C, ceil(h / 2), ceil(w / 2))`."""
         return (*maps, F.max_pool2d(maps[-1], kernel_size=1, stride=2))
-
-
-@MODELS.register_module()
-class SelectMaps(BaseModule):
-    """Select some of the maps, for necks that use all their inputs, such as ChannelMapper.
-
-    neck=[
-        dict(type='SelectMaps', in_channels=[768] * 4, indices=[1, 2, 3]),
-        dict(type='ChannelMapper', in_channels=[768] * 3, ...),
-    ]
-    """
-
-    def __init__(
-        self, in_channels: Sequence[int], indices: Sequence[int], *, init_cfg: dict | None = None
-    ) -> None:
-        """Check the arguments.
-
-        Args:
-            in_channels: Channels of each map that the backbone returns.
-            indices: Numbers of the maps to return, in this order; 0 is the largest map.
-            init_cfg: Initialization of mmengine.
-
-        Raises:
-            ValueError: There are no indices, or an index has no map.
-        """
-        super().__init__(init_cfg)
-        allowed = range(len(in_channels))
-        if not indices or any(index not in allowed for index in indices):
-            raise ValueError(
-                f'indices={list(indices)}: name at least one map by its number, 0 to '
-                f'{len(in_channels) - 1} for in_channels={list(in_channels)}'
-            )
-        self.in_channels = tuple(in_channels)
-        self.indices = tuple(indices)
-
-    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the maps at `indices`."""
-        return tuple(maps[index] for index in self.indices)

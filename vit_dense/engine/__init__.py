@@ -2,6 +2,7 @@
 
 from .checkpoint_check import CheckpointCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .mean_loss import MeanLossHook
 from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
 from .tracking import TrackerVisBackend
@@ -9,6 +10,7 @@ from .tracking import TrackerVisBackend
 __all__ = [
     'CheckpointCheckHook',
     'LayerDecayOptimWrapperConstructor',
+    'MeanLossHook',
     'NormalizationCheckHook',
     'SaveBestCheckHook',
     'TrackerVisBackend',

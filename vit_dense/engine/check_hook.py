@@ -10,6 +10,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from .same_data import check_same_data
 from .wrappers import iter_datasets, unwrap
 
 
@@ -24,6 +25,7 @@ class CheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check the training data, and what validation will use."""
+        check_same_data(runner.train_dataloader.dataset, 'training')
         self.check_data(runner, runner.train_dataloader.dataset, 'training')
         if runner.val_loop is not None:
             self._check_evaluation(
@@ -56,6 +58,7 @@ class CheckHook(Hook):
     def _check_evaluation(
         self, runner: Runner, loader: DataLoader, evaluator: Evaluator, split: str
     ) -> None:
+        check_same_data(loader.dataset, split)
         self.check_data(runner, loader.dataset, split)
         for metric in evaluator.metrics:
             for part in iter_datasets(loader.dataset):

@@ -178,12 +178,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         num_groups: int,
     ) -> None:
         head = f'{"layer":<28} {"lr scale":>9} {"lr":>10} {"weight decay":>13} {"tensors":>8}'
-        lines = [
+        print_log(
             f'Layer decay {self.paramwise_cfg["layer_decay_rate"]}: {num_groups} parameter groups, '
-            f'{frozen} frozen tensors left out (the second weight decay is of biases, norms, '
-            'embeddings)',
-            f'{head} {"parameters":>11}',
-        ]
+            f'{frozen} frozen tensors left out; the log file has the rates of all layers (the '
+            'second weight decay is of biases, norms, embeddings)',
+            logger='current',
+        )
+        lines = [f'{head} {"parameters":>11}']  # which compat.console leaves to the file
         # From the input to the output; equal rates keep the model's order.
         for (label, scale), members in sorted(rows.items(), key=lambda row: row[0][1]):
             decays = ' / '.join(f'{wd:g}' for wd in sorted({wd for _, wd in members}, reverse=True))

@@ -3,7 +3,7 @@
 Each query looks at a few points per level of a feature pyramid, at offsets that it predicts, and
 sums what it finds there with weights that it predicts. Three backends, equal up to rounding:
 
-- mmcv's CUDA kernel, where a compiled mmcv is installed;
+- the GPU kernel of a compiled mmcv or of deformops, where one is installed;
 - `grid_sample`, on accelerators and when a graph is exported (`exporting` chooses);
 - `embedding_bag` on CPUs: the four corners of each bilinear sample are rows of one table, so that
   a query is a weighted sum of rows. Rows are contiguous, which makes it 3 to 6 times faster.
@@ -82,6 +82,9 @@ def _prefers_grid_sample(value: Tensor) -> bool:
 def _native_op(value: Tensor) -> NativeOp | None:
     # under torch.compile the look-up would break the graph, and grid_sample is fused there
     if not value.is_cuda or torch.compiler.is_compiling():
+        return None
+    # the kernels add with atomics, of which PyTorch does not know
+    if torch.are_deterministic_algorithms_enabled():
         return None
     return native_ms_deform_attn()
 

@@ -7,9 +7,11 @@ Importing it registers the data sets, hooks and heads. No other package of vit_d
 compiled mmcv operators.
 """
 
+from ..compat.deferred_imports import import_mmseg_models
 from ..compat.openmmlab import require
 
 require('mmseg')
+import_mmseg_models()
 
 from ..engine import NormalizationCheckHook  # noqa: E402
 from . import metric_figures as _metric_figures  # noqa: E402, F401

@@ -4,15 +4,15 @@ Otherwise errors appear late and deep inside a library: a shape error of a convo
 error of a loss, a device-side assertion, or no error and a wrong mIoU.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -20,6 +20,9 @@ from ..engine.check_hook import CheckHook, check_task
 from ..engine.wrappers import iter_datasets, unwrap
 from ..weights.match import shorten
 from .dataset import CheckedSegDataset, check_samples
+
+if TYPE_CHECKING:  # else it would import mmdet for every model
+    from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
 
 # What mmseg's loading writes if reduce_zero_label or a choice of classes removes a label.
 _LOADED_VOID = 255
@@ -51,7 +54,7 @@ class SegCheckHook(CheckHook):
         if channels is None or getattr(model, 'neck', None) is not None:
             return
         for name, head in iter_heads(model):
-            if isinstance(head, Mask2FormerHead):
+            if not isinstance(head, BaseDecodeHead):
                 check_pixel_decoder(name, head, list(channels))
             else:
                 check_channels(name, head, list(channels))
@@ -81,7 +84,7 @@ class SegCheckHook(CheckHook):
             )
 
 
-Head: TypeAlias = BaseDecodeHead | Mask2FormerHead
+Head: TypeAlias = 'BaseDecodeHead | Mask2FormerHead'
 
 
 def iter_heads(model: nn.Module) -> Iterator[tuple[str, Head]]:
@@ -90,8 +93,14 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, Head]]:
         found = getattr(model, name, None)
         several = isinstance(found, nn.ModuleList)
         for index, head in enumerate(found if isinstance(found, nn.ModuleList) else [found]):
-            if isinstance(head, Head):
+            if isinstance(head, BaseDecodeHead) or _is_mask2former(head):
                 yield f'{name}[{index}]' if several else name, head
+
+
+def _is_mask2former(head: object) -> bool:
+    """Return whether `head` is of mmseg's class, which is imported if there is an instance."""
+    module = sys.modules.get('mmseg.models.decode_heads.mask2former_head')
+    return module is not None and isinstance(head, module.Mask2FormerHead)
 
 
 def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> None:
@@ -130,7 +139,7 @@ def check_loss(name: str, head: BaseDecodeHead) -> None:
             )
 
 
-def check_pixel_decoder(name: str, head: Mask2FormerHead, channels: Sequence[int]) -> None:
+def check_pixel_decoder(name: str, head: 'Mask2FormerHead', channels: Sequence[int]) -> None:
     """Raise `ValueError` if a Mask2Former head expects other maps or weights other classes."""
     decoder = head.pixel_decoder
     layers = [*reversed(decoder.lateral_convs), *reversed(decoder.input_convs)]

@@ -14,6 +14,7 @@ notebooks show the same messages. There are two stages:
 from typing import Any, ClassVar
 
 import torch
+from mmengine.fileio import get_local_path
 from mmengine.registry import DATASETS
 from mmseg.datasets import ADE20KDataset, BaseSegDataset
 from mmseg.structures import SegDataSample
@@ -33,8 +34,8 @@ from ..data.folder_checks import (
 class CheckedSegDataset(BaseSegDataset):
     """A folder of images and a folder of masks; classes and palette from `metainfo`.
 
-    Accepts all arguments of mmseg's `BaseSegDataset`. If `backend_args` names remote storage, only
-    loaded samples are checked.
+    Accepts all arguments of mmseg's `BaseSegDataset`. In remote storage (`backend_args`, or paths
+    such as `http://...`), only loaded samples are checked, and `ann_file` may be there as well.
 
     Args:
         scan_masks: How many masks to open when the data set is built; None opens all.
@@ -58,8 +59,8 @@ class CheckedSegDataset(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """Check the folders, list the samples, and check pairs and masks."""
-        if self.backend_args is not None:
-            return list(super().load_data_list())
+        if self.backend_args is not None or '://' in self.data_prefix['img_path']:
+            return self._load_remote_list()
         prefixes = {'img_path': self.img_suffix, 'seg_map_path': self.seg_map_suffix}
         folders = {self.data_prefix[key]: end for key, end in prefixes.items() if self._has(key)}
         check_folders(self.data_root, list(folders), list(folders.values()), self.SOURCE)
@@ -67,6 +68,26 @@ class CheckedSegDataset(BaseSegDataset):
         check_found(self.data_prefix['img_path'], self.img_suffix, len(samples))
         check_samples(self, samples, self.scan_masks)
         return samples
+
+    def _load_remote_list(self) -> list[dict]:
+        """List the samples; mmseg reads a list of names from the local disk only."""
+        if not self.ann_file:
+            try:
+                return list(super().load_data_list())
+            except (AttributeError, NotImplementedError) as error:
+                raise ValueError(
+                    f'{self.data_prefix["img_path"]} is in storage that cannot list folders. Set '
+                    'ann_file to a text file with the names of the images, a line each, without '
+                    f'{self.img_suffix!r}.'
+                ) from error
+        own: dict[str, Any] = self.__dict__
+        remote = {name: own[name] for name in ('ann_file', 'backend_args')}
+        with get_local_path(own['ann_file'], backend_args=own['backend_args']) as local:
+            own.update(ann_file=str(local), backend_args=None)
+            try:
+                return list(super().load_data_list())
+            finally:
+                own.update(remote)
 
     def prepare_data(self, idx: int) -> Any:
         """Load and transform sample `idx`, and check the result."""

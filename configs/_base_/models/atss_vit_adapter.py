@@ -4,7 +4,9 @@ _base_ = './det_vit_adapter.py'
 
 model = dict(
     type='ATSS',
-    neck=dict(start_level=1, add_extra_convs='on_output'),
+    # Strides 8 to 128, without the map of stride 4.
+    backbone=dict(out_indices=[1, 2, 3]),
+    neck=dict(in_channels=[768] * 3, add_extra_convs='on_output'),
     bbox_head=dict(
         type='ATSSHead',
         num_classes=80,
@@ -38,5 +40,3 @@ model = dict(
         max_per_img=100,
     ),
 )
-# Without the map of stride 4, its layers in the adapter get no gradient: DDP must expect that.
-find_unused_parameters = True

@@ -11,19 +11,18 @@ model = dict(
     with_box_refine=True,
     as_two_stage=True,
     data_preprocessor=dict(pad_size_divisor=1),
-    neck=[
-        # Strides 8 to 32 plus 64: with stride 4 the encoder would have four times the tokens.
-        dict(type='SelectMaps', in_channels=[768, 768, 768, 768], indices=[1, 2, 3]),
-        dict(
-            type='ChannelMapper',
-            in_channels=[768, 768, 768],
-            kernel_size=1,
-            out_channels=256,
-            act_cfg=None,
-            norm_cfg=dict(type='GN', num_groups=32),
-            num_outs=4,
-        ),
-    ],
+    # Strides 8 to 32 plus 64: with stride 4 the encoder would have four times the tokens.
+    backbone=dict(out_indices=[1, 2, 3]),
+    neck=dict(
+        _delete_=True,
+        type='ChannelMapper',
+        in_channels=[768, 768, 768],
+        kernel_size=1,
+        out_channels=256,
+        act_cfg=None,
+        norm_cfg=dict(type='GN', num_groups=32),
+        num_outs=4,
+    ),
     encoder=dict(
         num_layers=6,
         layer_cfg=dict(
@@ -67,5 +66,3 @@ model = dict(
     ),
     test_cfg=dict(max_per_img=300),
 )
-# Without the map of stride 4, its layers in the adapter get no gradient: DDP must expect that.
-find_unused_parameters = True

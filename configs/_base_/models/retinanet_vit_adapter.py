@@ -5,7 +5,8 @@ _base_ = './det_vit_adapter.py'
 model = dict(
     type='RetinaNet',
     # Strides 8 to 128: the map of stride 4 would multiply the anchors by four.
-    neck=dict(start_level=1, add_extra_convs='on_input'),
+    backbone=dict(out_indices=[1, 2, 3]),
+    neck=dict(in_channels=[768] * 3, add_extra_convs='on_input'),
     bbox_head=dict(
         type='RetinaHead',
         num_classes=80,
@@ -45,5 +46,3 @@ model = dict(
         max_per_img=100,
     ),
 )
-# Without the map of stride 4, its layers in the adapter get no gradient: DDP must expect that.
-find_unused_parameters = True

@@ -1,13 +1,12 @@
 """Options that training and evaluation share, named as in OpenMMLab's tools."""
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config, DictAction
-
-from .config import load_config
-from .errors import report_user_errors
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def tool_parser(description: str | None) -> ArgumentParser:
@@ -15,16 +14,41 @@ def tool_parser(description: str | None) -> ArgumentParser:
     parser = ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and all that the tool writes')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='settings to override: key=value ...'
-    )
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser
 
 
-def run_tool(parser: ArgumentParser, work: Callable[[Config, Namespace], object]) -> int:
+def add_cfg_options(parser: ArgumentParser) -> None:
+    """Add the option for settings of the config; `parsed_settings` converts them."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        type=_setting,
+        metavar='KEY=VALUE',
+        help='settings to override: key=value ...',
+    )
+
+
+def _setting(text: str) -> str:
+    if not text.partition('=')[0].strip() or '=' not in text:
+        raise ArgumentTypeError(f'{text!r}: write key=value, such as train_cfg.max_iters=100')
+    return text
+
+
+def parsed_settings(args: Namespace) -> dict[str, Any]:
+    """Return the values of --cfg-options, read as mmengine's own tools read them."""
+    from mmengine.config import DictAction
+
+    found = Namespace()
+    DictAction([], 'settings')(ArgumentParser(), found, args.cfg_options or [])
+    return dict(found.settings)
+
+
+def run_tool(parser: ArgumentParser, work: 'Callable[[Config, Namespace], object]') -> int:
     """Parse the options, load the config and pass both to `work`.
 
     Args:
@@ -38,11 +62,13 @@ def run_tool(parser: ArgumentParser, work: Callable[[Config, Namespace], object]
     # Old launchers pass an option, torchrun sets this variable, and mmengine reads the variable.
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
+    from ..apis import load_config, report_user_errors
+
     def job() -> None:
         config = load_config(
             args.config,
             work_dir=args.work_dir,
-            cfg_options=args.cfg_options,
+            cfg_options=parsed_settings(args),
             launcher=args.launcher,
         )
         work(config, args)

@@ -1,0 +1,73 @@
+"""Several processes on machines without GPU, and clear errors for wrong launches.
+
+mmengine 0.10.7 selects a GPU in every process, and gives its index to DistributedDataParallel. On a
+machine without one, 'nccl' becomes 'gloo' here and both are left out. A backend that works on CPUs
+stays as configured.
+"""
+
+import os
+from typing import Any
+
+import mmengine.dist
+import torch
+from mmengine.device import get_device
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import runner as mmengine_runner
+from torch import nn
+
+__all__ = ['install']
+
+# What torchrun sets in the environment of its processes.
+_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+_mmengine_init_dist = mmengine.dist.init_dist
+_mmengine_init = MMDistributedDataParallel.__init__
+
+
+def install() -> None:
+    """Replace `init_dist` and the constructor of `MMDistributedDataParallel`."""
+    mmengine.dist.init_dist = mmengine_runner.init_dist = _init_dist
+    MMDistributedDataParallel.__init__ = _init
+
+
+def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
+    """Start the process group, with 'gloo' instead of 'nccl' on a machine without GPU.
+
+    Raises:
+        ValueError: The launcher's program did not start this process, or started more processes
+            than there are GPUs.
+    """
+    absent = [name for name in _TORCHRUN if name not in os.environ]
+    if launcher == 'pytorch' and absent:
+        raise ValueError(
+            f'--launcher pytorch, but {", ".join(absent)} are not set in the environment: start '
+            'with torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch. For a '
+            'single process leave --launcher out.'
+        )
+    if get_device() == 'cpu':
+        _init_without_gpu(launcher, 'gloo' if backend == 'nccl' else backend, **options)
+        return
+    gpus = torch.cuda.device_count()
+    if launcher == 'pytorch' and 0 < gpus <= int(os.environ['LOCAL_RANK']):
+        raise ValueError(
+            f'Process {int(os.environ["LOCAL_RANK"]) + 1} of this machine has no GPU: PyTorch sees '
+            f'{gpus}. Start at most {gpus} processes per machine (torchrun --nproc_per_node='
+            f'{gpus}), or set CUDA_VISIBLE_DEVICES.'
+        )
+    _mmengine_init_dist(launcher, backend, **options)
+
+
+def _init_without_gpu(launcher: str, backend: str, **options: Any) -> None:
+    """Call mmengine's function without its `torch.cuda.set_device`, which fails without GPU."""
+    set_device = torch.cuda.set_device
+    torch.cuda.set_device = lambda device: None
+    try:
+        _mmengine_init_dist(launcher, backend, **options)
+    finally:
+        torch.cuda.set_device = set_device
+
+
+def _init(self: MMDistributedDataParallel, module: nn.Module, *args: Any, **options: Any) -> None:
+    """Build the wrapper; a module on the CPU gets no device indices."""
+    if all(parameter.device.type == 'cpu' for parameter in module.parameters()):
+        options.update(device_ids=None, output_device=None)
+    _mmengine_init(self, module, *args, **options)
