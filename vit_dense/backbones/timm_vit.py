@@ -7,7 +7,7 @@ running them in chunks equals timm's `forward_intermediates` bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from .families import (
     has_final_norm,
     layer_ids,
 )
+from .sharded_blocks import call_block, run_unit, shard_block
 from .sync_norms import find_activations, restore_activations
 from .windows import (
     Tile,
@@ -218,7 +219,8 @@ class TimmViT(nn.Module):
     def run_blocks(self, tokens: Tensor, context: TokenContext, start: int, stop: int) -> Tensor:
         """Run blocks start..stop-1 on (B, P + h*w, C) tokens."""
         for index in range(start, stop):
-            tokens = self._run_block(tokens, context, index)
+            run = partial(self._run_block, context=context, index=index)
+            tokens = run_unit(self.model.blocks[index], run, tokens)
         return tokens
 
     def _run_block(self, tokens: Tensor, context: TokenContext, index: int) -> Tensor:
@@ -265,7 +267,7 @@ class TimmViT(nn.Module):
         block = self.model.blocks[index]
         if drop_masks:
             return run_dropping(block, tokens, *drop_masks, **kwargs)
-        return block(tokens, **kwargs)
+        return call_block(block, tokens, **kwargs)
 
     def to_map(self, tokens: Tensor, context: TokenContext, *, final: bool = False) -> Tensor:
         """Return the patch tokens as a map (B, C, h, w); `final` applies the final norm first."""
@@ -319,6 +321,18 @@ class TimmViT(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Return the names of parameters that timm exempts from weight decay."""
         return {f'model.{name}' for name in self.model.no_weight_decay()}
+
+    def shard_blocks(self, shard: Callable[[nn.Module], Any]) -> None:
+        """Make each block a unit of FSDP2.
+
+        Args:
+            shard: Calls `fully_shard` on a module, with the user's options. The caller shards the
+                model around this ViT afterwards. This module itself must not be a unit: adapters
+                call its methods instead of `forward`.
+        """
+        if not self.family.shares_activations:
+            for block in self.model.blocks:
+                shard_block(block, shard)
 
     def _freeze(self) -> None:
         if not -1 <= self.frozen_stages <= self.depth:

@@ -20,6 +20,8 @@ import torch
 from timm.layers import DropPath, drop_path
 from torch import Tensor, nn
 
+from .sharded_blocks import call_block
+
 
 def block_windows(
     window_size: int | Sequence[int | None] | None,
@@ -242,7 +244,7 @@ def run_dropping(block: nn.Module, tokens: Tensor, *drop_masks: Tensor, **kwargs
     for path, mask in zip(paths, drop_masks, strict=True):
         path.drop_masks.append(mask)
     try:
-        return block(tokens, **kwargs)
+        return call_block(block, tokens, **kwargs)
     finally:  # torch ends a recomputation by an exception as soon as it has all tensors
         for path in paths:
             path.drop_masks.clear()

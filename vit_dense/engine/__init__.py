@@ -5,6 +5,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .mean_loss import MeanLossHook
 from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
+from .sharded_runner import ShardedRunner
 from .tracking import TrackerVisBackend
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     'MeanLossHook',
     'NormalizationCheckHook',
     'SaveBestCheckHook',
+    'ShardedRunner',
     'TrackerVisBackend',
 ]

@@ -35,6 +35,7 @@ class Family:
         no_final_norm: Reason why no norm layer follows the blocks; empty if one does.
         no_attention: Reason why blocks have no attention between tokens; empty if they have.
         no_rollout: Reason why attention is no share of the tokens' values; empty if it is.
+        shares_activations: Whether blocks use what earlier blocks computed, beside the tokens.
     """
 
     build_kwargs: Mapping[str, Any] = {'dynamic_img_size': True, 'dynamic_img_pad': True}
@@ -42,6 +43,7 @@ class Family:
     no_final_norm: str = ''
     no_attention: str = ''
     no_rollout: str = ''
+    shares_activations: bool = False
 
     def trunk(self, model: Any) -> Any:
         """Return the part of a new timm model that has the blocks."""

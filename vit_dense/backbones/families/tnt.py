@@ -46,6 +46,7 @@ class TntFamily(Family):
     """TNT; the context holds the pixels."""
 
     build_kwargs: Mapping[str, Any] = {}
+    shares_activations = True
 
     def prepare(self, model: Any) -> None:
         share_drop_paths(model)
