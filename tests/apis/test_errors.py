@@ -85,3 +85,26 @@ def test_a_library_that_is_absent_is_named(
     monkeypatch.setattr(sys, 'path', list(sys.path))
     assert report_user_errors(lambda: load_config(str(path))) == 2
     assert 'Error: mmseg is not installed, which this config needs' in capfd.readouterr().err
+
+
+VIT = {'type': 'TimmViT', 'model_name': 'test_vit'}
+ADAPTER = {'type': 'ViTAdapter', 'vit': VIT, 'deform_num_heads': 4}
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (ADAPTER | {'interaction_indexes': 3}, 'ViTAdapter: interaction_indexes=3 must be of type'),
+        (ADAPTER | {'n_points': 1.5}, 'ViTAdapter: n_points=1.5 must be of type int'),
+        (ADAPTER | {'vit': VIT | {'global_blocks': 1}}, 'TimmViT: global_blocks=1 must be of type'),
+        (ADAPTER | {'vit': {'model_name': 'a'}}, "lacks type=...: {'model_name': 'a'}"),
+        (ADAPTER | {'type': 3}, 'The config has type=3'),
+        ({'type': 'mmseg.FCNHead', 'num_convs': -1}, 'FCNHead does not accept its arguments'),
+    ],
+)
+def test_what_constructors_do_not_take_is_named(
+    config: dict[str, object], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    head = {'in_channels': 8, 'channels': 4, 'num_classes': 2} if 'num_convs' in config else {}
+    assert report_user_errors(lambda: MODELS.build(config | head)) == 2
+    assert message in capfd.readouterr().err

@@ -167,7 +167,8 @@ def _is_same_kind(tensor: Tensor, target: Tensor) -> bool:
 
 
 def _numbers(tensor: Tensor) -> str:
-    return f'{tensor.dtype} ({tensor.layout}, {tensor.device})'
+    is_dense = tensor.layout == torch.strided and not tensor.is_meta
+    return f'{tensor.dtype}' + ('' if is_dense else f' ({tensor.layout}, {tensor.device})')
 
 
 def shortfall(
