@@ -56,6 +56,18 @@ def test_launcher_without_its_program(
     assert 'torchrun --nproc_per_node' in message
 
 
+@pytest.mark.parametrize(
+    ('launcher', 'absent', 'program'),
+    [('slurm', 'SLURM_PROCID', 'srun'), ('mpi', 'OMPI_COMM_WORLD_RANK', 'mpirun')],
+)
+def test_other_launchers_without_their_program(
+    monkeypatch: pytest.MonkeyPatch, launcher: str, absent: str, program: str
+) -> None:
+    monkeypatch.delenv(absent, raising=False)
+    with pytest.raises(ValueError, match=f'--launcher {launcher}, but .*{absent}.*{program} '):
+        dist.init_dist(launcher)
+
+
 def test_program_without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('WORLD_SIZE', '2')
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')

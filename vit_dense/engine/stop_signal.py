@@ -22,6 +22,8 @@ from ..compat.checkpoint_writing import write_last_checkpoint
 _PENDING = 'validation_pending'  # in `meta` of the checkpoint
 # Ctrl-C reaches torchrun and its processes, to which torchrun sends it again.
 _REPEAT_SECONDS = 1.0
+# How often workers look whether their parent is alive.
+_PARENT_SECONDS = 1.0
 
 
 @HOOKS.register_module()
@@ -64,8 +66,8 @@ class StopSignalHook(Hook):
         loops = [runner.train_loop] + ([runner.val_loop] if runner.val_loop is not None else [])
         for loop in loops:
             initialise = getattr(loop.dataloader, 'worker_init_fn', None)
-            # macOS and Windows lack sigwaitinfo.
-            if hasattr(signal, 'sigwaitinfo') and getattr(initialise, 'func', 0) != _init_worker:
+            # macOS and Windows lack sigtimedwait.
+            if hasattr(signal, 'sigtimedwait') and getattr(initialise, 'func', 0) != _init_worker:
                 loop.dataloader.worker_init_fn = partial(_init_worker, initialise, self._signals)
         if self._resumed_pending and runner.val_loop is not None:
             self._resumed_pending = False
@@ -149,12 +151,19 @@ def _init_worker(
     parent fail.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    threading.Thread(target=_await_parent, args=(signals,), daemon=True).start()
+    arguments = (signals, os.getppid())
+    threading.Thread(target=_await_parent, args=arguments, daemon=True).start()
     if initialise is not None:
         initialise(worker)
 
 
-def _await_parent(signals: Sequence[signal.Signals]) -> None:
-    while signal.sigwaitinfo(signals).si_pid != os.getppid():
-        pass
+def _await_parent(signals: Sequence[signal.Signals], parent: int) -> None:
+    """End this worker when `parent` sends a signal or has ended.
+
+    torch's own check for an ended parent never ends a worker that waits for it to read its data.
+    """
+    while os.getppid() == parent:
+        received = signal.sigtimedwait(signals, _PARENT_SECONDS)
+        if received is not None and received.si_pid == parent:
+            break
     os._exit(0)
