@@ -22,6 +22,7 @@ from ..compat.checkpoint_writing import write_last_checkpoint
 _PENDING = 'validation_pending'  # in `meta` of the checkpoint
 # Ctrl-C reaches torchrun and its processes, to which torchrun sends it again.
 _REPEAT_SECONDS = 1.0
+_NEVER_RECEIVED = ('SIGKILL', 'SIGSTOP')
 # How often workers look whether their parent is alive.
 _PARENT_SECONDS = 1.0
 
@@ -41,14 +42,15 @@ class StopSignalHook(Hook):
 
     priority = 'LOWEST'  # after the hooks that make the iteration complete
 
-    def __init__(self, *, warning_signals: Sequence[str] = ()) -> None:
-        try:
-            warnings = [signal.Signals[name] for name in warning_signals]
-        except KeyError as error:
-            raise ValueError(
-                f'warning_signals of StopSignalHook got {error.args[0]!r}, which is no signal of '
-                "this system; give names such as 'SIGUSR1'."
-            ) from None
+    def __init__(self, *, warning_signals: str | Sequence[str] = ()) -> None:
+        names = [warning_signals] if isinstance(warning_signals, str) else warning_signals
+        for name in names:
+            if name not in signal.Signals.__members__ or name in _NEVER_RECEIVED:
+                raise ValueError(
+                    f'warning_signals of StopSignalHook got {name!r}, which is no signal of this '
+                    "system that a process can receive; give names such as 'SIGUSR1'."
+                )
+        warnings = [signal.Signals[name] for name in names]
         self._signals = [signal.SIGTERM, signal.SIGINT, *warnings]
         self._previous: dict[int, Any] = {}
         self._resumed_pending = False
