@@ -68,6 +68,30 @@ def test_other_launchers_without_their_program(
         dist.init_dist(launcher)
 
 
+def test_a_restart_does_not_see_addresses_of_the_processes_before(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = torch.distributed.TCPStore('127.0.0.1', 0, is_master=True)
+    server.set('address', 'of an ended process')
+    monkeypatch.setenv('MASTER_PORT', str(server.port))
+    monkeypatch.setenv('TORCHELASTIC_USE_AGENT_STORE', 'True')
+    monkeypatch.setenv('GROUP_WORLD_SIZE', '1')
+    for count in ('0', '1', '2'):
+        monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', count)
+        dist.init_dist('pytorch', 'gloo')
+    first, second, third = started
+    assert 'store' not in first
+    assert (second['rank'], second['world_size']) == (0, 1)
+    assert not second['store'].check(['address'])
+    second['store'].set('address', 'new')
+    assert second['store'].get('address') == b'new'
+    assert not third['store'].check(['address'])
+    # Machines count their starts differently.
+    monkeypatch.setenv('GROUP_WORLD_SIZE', '2')
+    dist.init_dist('pytorch', 'gloo')
+    assert 'store' not in started[3]
+
+
 def test_program_without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('WORLD_SIZE', '2')
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')

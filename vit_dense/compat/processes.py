@@ -13,7 +13,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import runner as mmengine_runner
-from torch import nn
+from torch import distributed, nn
 
 __all__ = ['install']
 
@@ -53,6 +53,8 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
             f'with {command} tools/train.py CONFIG --launcher {launcher}. For a single process '
             'leave --launcher out.'
         )
+    if launcher == 'pytorch' and 'init_backend' not in options:
+        options |= _store_of_this_start()
     if get_device() == 'cpu':
         _init_without_gpu(launcher, 'gloo' if backend == 'nccl' else backend, **options)
         return
@@ -64,6 +66,27 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
             f'{gpus}), or set CUDA_VISIBLE_DEVICES.'
         )
     _mmengine_init_dist(launcher, backend, **options)
+
+
+def _store_of_this_start() -> dict[str, Any]:
+    """Return options of `init_process_group` for a start by `torchrun --max-restarts`.
+
+    torch 2.11 keeps one store over all starts, and the new processes may connect to addresses of
+    the ended ones, which are still in it. A prefix separates the starts. Machines may count them
+    differently: several need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
+    """
+    values = os.environ
+    count = values.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if count == '0' or values.get('GROUP_WORLD_SIZE') != '1':
+        return {}
+    if values.get('TORCHELASTIC_USE_AGENT_STORE') != 'True':
+        return {}
+    store = distributed.TCPStore(values['MASTER_ADDR'], int(values['MASTER_PORT']))
+    return {
+        'store': distributed.PrefixStore(f'start_{count}', store),
+        'rank': int(values['RANK']),
+        'world_size': int(values['WORLD_SIZE']),
+    }
 
 
 def _init_without_gpu(launcher: str, backend: str, **options: Any) -> None:
