@@ -18,7 +18,7 @@ TEST = ROOT / 'tools/test.py'
 LIMIT = 300  # seconds for one process
 
 
-def start(*command: object, cwd: Path) -> subprocess.Popen[str]:
+def start(*command: object, cwd: Path, own_group: bool = False) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH'))))
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
@@ -27,6 +27,7 @@ def start(*command: object, cwd: Path) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=own_group,
     )
 
 

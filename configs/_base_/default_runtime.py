@@ -40,6 +40,11 @@ default_hooks = dict(
     save_best_check=dict(type='SaveBestCheckHook'),
     pictures=dict(type='SegPicturesHook'),
     plain_history=dict(type='PlainHistoryHook'),
+    # A resumed training continues with the random numbers of an uninterrupted one.
+    step_seed=dict(type='StepSeedHook'),
+    non_finite=dict(type='NonFiniteHook', max_skips=0),
+    # Signals that batch systems send in advance: warning_signals=['SIGUSR1'].
+    stop_signal=dict(type='StopSignalHook'),
 )
 
 val_cfg = dict(type='ValLoop')

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from vit_dense.apis import load_config, report_user_errors, training
 from vit_dense.apis.errors import user_message
 from vit_dense.data.folder_checks import LabelRule, check_found
+from vit_dense.engine.non_finite import NonFiniteError
 
 
 def mistake() -> None:
@@ -29,6 +30,14 @@ def test_our_value_errors_end_as_one_message(
     monkeypatch.setenv('VIT_DENSE_DEBUG', '1')
     with pytest.raises(ValueError, match='No image ends in'):
         report_user_errors(mistake)
+
+
+def test_divergence_is_the_last_line_and_exit_code_1(capfd: pytest.CaptureFixture[str]) -> None:
+    def diverge() -> None:
+        raise NonFiniteError('Iteration 4: not finite')
+
+    assert report_user_errors(diverge) == 1
+    assert capfd.readouterr().err == '\nError: Iteration 4: not finite\n'
 
 
 def test_foreign_errors_keep_their_stack() -> None:

@@ -65,13 +65,16 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
 
     Returns:
         0, 2 after a user's mistake, or 1 after the death of a data loader's worker or of another
-        process.
+        process, or a value that became NaN or infinite.
     """
     if debug or os.environ.get(_DEBUG_VARIABLE):
         work()
         return 0
     try:
         work()
+    except FloatingPointError as error:
+        sys.stderr.write(f'\nError: {error}\n')
+        return _FAILED
     except Exception as error:
         if message := dead_worker(error) or lost_process(error):
             sys.stderr.write(f'\nError: {message}\n')

@@ -16,6 +16,7 @@
 | `http_backend`         | data sets over HTTP fail with `data_root`, and may wait without end   |
 | `processes`            | several processes fail on machines without GPU                        |
 | `sync_batch_norm`      | `SyncBatchNorm` fails on CPUs                                         |
+| `train_loader`         | a resumed training reads all data up to its position                  |
 """
 
 from . import (
@@ -31,6 +32,7 @@ from . import (
     resuming,
     safe_load,
     sync_batch_norm,
+    train_loader,
 )
 from .checkpoint_sanitizer import PlainHistoryHook
 
@@ -54,3 +56,4 @@ def apply() -> None:
     http_backend.install()
     processes.install()
     sync_batch_norm.install()
+    train_loader.install()

@@ -1,10 +1,8 @@
-"""Import mmseg without mmdet, and mmdet without scikit-learn, until a type needs them.
+"""Import mmseg without mmdet, until a type needs it.
 
-mmseg imports mmdet for the base classes of two heads, and mmdet imports scikit-learn for two
-functions: together a third of all imports before a training of segmentation. Both work without the
-other library, so they are imported while it is hidden. What has fallen back is replaced: the two
-heads are forgotten and imported again, whole, when a registry or an import asks for them;
-scikit-learn's classes are imported when they are called.
+mmseg imports mmdet for the base classes of two heads, a third of all imports before a training of
+segmentation. It works without, so it is imported while mmdet is hidden. The two heads are then
+forgotten, and imported again, whole, when a registry or an import asks for them.
 """
 
 import sys
@@ -12,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
-__all__ = ['import_mmdet_models', 'import_mmseg_models']
+__all__ = ['import_mmseg_models']
 
 _HEADS_PACKAGE = 'mmseg.models.decode_heads'
 _HEADS = {'Mask2FormerHead': 'mask2former_head', 'MaskFormerHead': 'maskformer_head'}
@@ -57,25 +55,6 @@ def _loader(package: ModuleType) -> Callable[[str], Any]:
         return value
 
     return load
-
-
-def import_mmdet_models() -> None:
-    """Import `mmdet.models` without scikit-learn, if neither has been imported before."""
-    if 'mmdet.models' in sys.modules or 'sklearn' in sys.modules or not find_spec('sklearn'):
-        return
-    with _hidden('sklearn'):
-        import_module('mmdet.models')
-    tracking: Any = import_module('mmdet.models.task_modules.tracking.interpolation')
-    tracking.GPR = _called('sklearn.gaussian_process', 'GaussianProcessRegressor')
-    tracking.RBF = _called('sklearn.gaussian_process.kernels', 'RBF')
-    tracking.HAS_SKIKIT_LEARN = True
-    paa: Any = import_module('mmdet.models.dense_heads.paa_head')
-    paa.skm = SimpleNamespace(GaussianMixture=_called('sklearn.mixture', 'GaussianMixture'))
-
-
-def _called(module: str, name: str) -> Callable[..., Any]:
-    """Return a function that imports the class `name` and constructs it."""
-    return lambda *args, **kwargs: getattr(import_module(module), name)(*args, **kwargs)
 
 
 @contextmanager

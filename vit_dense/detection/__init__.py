@@ -7,11 +7,9 @@ imports mmdet. `vit_dense.compat`, which runs when the parent package is importe
 importable without compiled mmcv operators.
 """
 
-from ..compat.deferred_imports import import_mmdet_models
 from ..compat.openmmlab import require
 
 require('mmdet')
-import_mmdet_models()
 
 from ..engine import NormalizationCheckHook  # noqa: E402
 from . import metric_figures as _metric_figures  # noqa: E402, F401

@@ -3,17 +3,23 @@
 from .checkpoint_check import CheckpointCheckHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .mean_loss import MeanLossHook
+from .non_finite import NonFiniteHook
 from .normalization_check import NormalizationCheckHook
 from .save_best import SaveBestCheckHook
 from .sharded_runner import ShardedRunner
+from .step_seed import StepSeedHook
+from .stop_signal import StopSignalHook
 from .tracking import TrackerVisBackend
 
 __all__ = [
     'CheckpointCheckHook',
     'LayerDecayOptimWrapperConstructor',
     'MeanLossHook',
+    'NonFiniteHook',
     'NormalizationCheckHook',
     'SaveBestCheckHook',
     'ShardedRunner',
+    'StepSeedHook',
+    'StopSignalHook',
     'TrackerVisBackend',
 ]
