@@ -99,6 +99,7 @@ ADAPTER = {'type': 'ViTAdapter', 'vit': VIT, 'deform_num_heads': 4}
         (ADAPTER | {'vit': VIT | {'global_blocks': 1}}, 'TimmViT: global_blocks=1 must be of type'),
         (ADAPTER | {'vit': {'model_name': 'a'}}, "lacks type=...: {'model_name': 'a'}"),
         (ADAPTER | {'type': 3}, 'The config has type=3'),
+        ({'type': 'ViTAdapter'}, "ViTAdapter lacks 'vit': add it in the config"),
         ({'type': 'mmseg.FCNHead', 'num_convs': -1}, 'FCNHead does not accept its arguments'),
     ],
 )

@@ -199,6 +199,9 @@ def _misspelt_argument(error: TypeError) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     built = [one.f_locals.get('obj_cls') for one in frames if one.f_code.co_name == _BUILDER]
     kinds = [kind for kind in built if inspect.isclass(kind)]
+    lacks = re.match(r'(\w+)\.__init__\(\) missing \d+ required \S+ arguments?: (.+)', str(error))
+    if lacks and kinds:
+        return f'{lacks[1]} lacks {lacks[2]}: add it in the config, or correct a misspelt name.'
     if found is None:
         return None
     caller, given = found.groups()
