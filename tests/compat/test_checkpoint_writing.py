@@ -71,6 +71,7 @@ def runner(work: Path, *, model: str = 'OneWeight', **checkpoint: Any) -> Runner
         default_hooks={'checkpoint': {
             'type': 'CheckpointHook', 'by_epoch': False, 'interval': 1, **checkpoint}},
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.0, 'momentum': 0.9}},
+        experiment_name=str(work),  # best scores live on by this name
     )  # fmt: skip
 
 
