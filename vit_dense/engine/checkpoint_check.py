@@ -18,7 +18,7 @@ from torch import nn
 from ..compat.finite_values import list_non_finite
 from ..weights import ForeignModel, LoadReport, recognise_foreign
 from ..weights.match import compare, require, shorten
-from ..weights.names import drop_left_out_maps, strip_parallel
+from ..weights.names import strip_parallel
 from .resume_check import check_resumable
 from .wrappers import iter_datasets, unwrap
 
@@ -45,9 +45,7 @@ def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool
         given = _strip(checkpoint)
         if strict:
             report = LoadReport('The checkpoint')
-            own = model.state_dict()
-            drop_left_out_maps(given, own.keys())
-            compare(given, own, report)
+            compare(given, model.state_dict(), report)
             advice = (
                 'Give the checkpoint that this config trained, or the config that trained this '
                 'checkpoint'
@@ -131,7 +129,6 @@ class CheckpointCheckHook(Hook):
             if name.startswith(_BACKBONE) and name not in statistics
         }
         report = LoadReport('load_from')
-        drop_left_out_maps(inside, own.keys())
         compare(inside, own, report)
         if self.min_backbone > 0:
             require(

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .names import is_left_out_map
+
 __all__ = ['CheckpointMismatchError', 'LoadReport', 'compare', 'require', 'shorten', 'shortfall']
 
 _SHOWN = 6  # names listed per row; more would bury the counts
@@ -142,7 +144,7 @@ def compare(
                 fitting[name] = tensor
             else:
                 report.mismatched[name] = (_numbers(tensor), _numbers(target))
-        elif ignored(name) or name.endswith(_COUNTER):
+        elif ignored(name) or name.endswith(_COUNTER) or is_left_out_map(name, expected):
             report.ignored.append(name)
         elif target is None:
             report.unexpected.append(name)
