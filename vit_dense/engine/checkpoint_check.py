@@ -15,9 +15,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from ..compat.finite_values import list_non_finite
 from ..weights import ForeignModel, LoadReport, recognise_foreign
-from ..weights.match import compare, require, shorten
+from ..weights.match import compare, require, require_finite, shorten
 from ..weights.names import strip_parallel
 from .resume_check import check_resumable
 from .wrappers import iter_datasets, unwrap
@@ -35,8 +34,7 @@ def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool
         strict: Whether every tensor must be there.
 
     Raises:
-        CheckpointMismatchError: The checkpoint is of another model.
-        ValueError: The checkpoint holds NaN or infinity.
+        CheckpointMismatchError: The checkpoint is of another model, or holds NaN or infinity.
     """
     foreign = recognise_foreign(checkpoint.get('state_dict', checkpoint))
     if foreign is not None:
@@ -151,18 +149,9 @@ class CheckpointCheckHook(Hook):
 
 
 def _check_finite(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise `ValueError` if what `model` takes from a checkpoint is NaN or infinite.
-
-    Buffers may hold infinity, such as masks.
-    """
     own, given = model.state_dict(), checkpoint.get('state_dict', checkpoint)
     used = {name: tensor for name, tensor in given.items() if name in own}
-    bad = list_non_finite(used, {name for name, _ in model.named_buffers()})
-    if bad:
-        raise ValueError(
-            f'The checkpoint holds NaN or infinity in {len(bad)} tensors, so the training that '
-            f'wrote it had diverged: {shorten(bad)}.\nGive an earlier checkpoint.'
-        )
+    require_finite(used, model, LoadReport('The checkpoint'))
 
 
 def _strip(checkpoint: dict[str, Any]) -> dict[str, Any]:
