@@ -37,7 +37,8 @@ def lost_process(error: BaseException) -> str | None:
                 f'Another process of this run has ended or hangs ({found[0]}): its own last lines '
                 'say why. Continue with --resume, or let torchrun --max-restarts=N restart all.'
             )
-    workers, one = [], error
+    workers: list[re.Match[str]] = []
+    one: BaseException | None = error
     while one is not None:  # the signal may be named by an earlier error of the chain alone
         workers += [found] if (found := _WORKER.match(str(one))) else []
         one = one.__cause__ or one.__context__
