@@ -20,7 +20,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-_SETTINGS: tuple[dict[str, str], ...] = ({}, {'param_dtype': 'float32'}, {'param_dtype': 'bfloat16'})
+_SETTINGS: list[dict] = [{}, {'param_dtype': 'float32'}, {'param_dtype': 'bfloat16'}]
 
 
 @RUNNERS.register_module()
