@@ -95,7 +95,11 @@ ADAPTER = {'type': 'ViTAdapter', 'vit': VIT, 'deform_num_heads': 4}
     ('config', 'message'),
     [
         (ADAPTER | {'interaction_indexes': 3}, "'int' object is not iterable\nCorrect vit="),
-        (ADAPTER | {'n_points': 1.5}, 'deform_num_heads=4, n_points=1.5'),
+        (
+            ADAPTER | {'n_points': 1.5},
+            'combination of arguments - got (tuple, dtype=NoneType, device=NoneType), but '
+            "expected one of:\nCorrect vit={'type': 'TimmViT', 'model_name': 'test_vit'}, deform",
+        ),
         (
             ADAPTER | {'vit': VIT | {'global_blocks': 1}},
             "'int' object is not iterable\nCorrect model_name='test_vit', global_blocks=1",

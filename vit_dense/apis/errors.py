@@ -188,7 +188,7 @@ def _wrong_type(error: Exception) -> str | None:
     is_ours = kind.__module__.startswith(f'{Path(_PACKAGE).name}.')
     if not isinstance(error, _WRONG_TYPE if is_ours else AssertionError):
         return None
-    reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+    reason = str(error).partition('\n')[0] or traceback.extract_tb(error.__traceback__)[-1].line
     given = ', '.join(f'{name}={value!r}' for name, value in built[-1]['args'].items())
     return f'{kind.__name__} does not accept its arguments: {reason}\nCorrect {given[:_SHOWN]}'
 
