@@ -37,6 +37,7 @@ _FOREIGN = (
         r'(\w+), (\w+),? and (\w+) should be either all None',
         '{0}, {1} and {2} belong together: set all three, or all to None.',
     ),
+    (r'Failed to get (\S*)$', 'The config has type={0!r}, which is not registered: correct it.'),
     (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
     (
         r"'ConfigDict' object has no attribute '(\w+)'",
