@@ -15,7 +15,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.hooks import EMAHook
 from mmengine.model import convert_sync_batchnorm
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
@@ -87,10 +87,11 @@ class ShardedRunner(Runner):
         """Shard the model, its averages, and the optimizer's states."""
         from .sharding import rebind_optimizer, shard_model
 
-        if isinstance(self.optim_wrapper, OptimWrapperDict):
+        if isinstance(self.optim_wrapper, OptimWrapperDict | AmpOptimWrapper):
             raise ValueError(
-                'ShardedRunner takes one optimizer, and optim_wrapper has several: leave '
-                'runner_type out.'
+                f'ShardedRunner takes one OptimWrapper, got {type(self.optim_wrapper).__name__}: '
+                "for mixed precision set sharding=dict(param_dtype='bfloat16') instead of --amp; "
+                'for several optimizers leave runner_type out.'
             )
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         dtype = getattr(torch, (self.cfg.get('sharding') or {}).get('param_dtype', 'float32'))
