@@ -174,5 +174,5 @@ def test_scalars_and_several_optimizers_are_refused() -> None:
         shard_model(model)
     runner = Stub()
     runner.optim_wrapper = OptimWrapperDict()
-    with pytest.raises(ValueError, match='one optimizer'):
+    with pytest.raises(ValueError, match='one OptimWrapper, got OptimWrapperDict'):
         runner._shard()
