@@ -66,6 +66,8 @@ def test_options_that_no_config_has(tmp_path: Path) -> None:
         load_config(path, cfg_options={'train_dataloder.batch_size': 2})
     config = load_config(path, cfg_options={'randomness.seed': 3, 'custom_hooks': []})
     assert config.randomness == {'seed': 3}, 'what the runner takes, though the file has it not'
+    options = {'sharding.param_dtype': 'bfloat16', 'find_unused_parameters': True}
+    assert load_config(path, cfg_options=options).sharding == {'param_dtype': 'bfloat16'}
 
 
 @pytest.mark.parametrize('key', ['hooks.5.interval', 'hooks.first.interval', 'hooks.0.kind.name'])
@@ -107,6 +109,22 @@ def test_a_tool_gets_its_config_and_its_options(
     assert seen == [(5, 'mine', 'pytorch', 7), '3', (1, 'work_dirs/a', 'none', None), '1']
     assert start(path.replace('a.py', 'b.py')) == 2
     assert 'Config not found' in capfd.readouterr().err
+
+
+def test_an_interrupted_start_has_no_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(config: Config, args: Namespace) -> None:
+        raise KeyboardInterrupt
+
+    path = write(tmp_path / 'a.py', 'width = 1')
+    monkeypatch.setattr('sys.argv', ['tool.py', path])
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    assert run_tool(tool_parser('A tool.'), interrupt) == 130
+    assert capfd.readouterr().err == '\nInterrupted.\n'
+    monkeypatch.setattr('sys.argv', ['tool.py', path, '--debug'])
+    with pytest.raises(KeyboardInterrupt):
+        run_tool(tool_parser('A tool.'), interrupt)
 
 
 def test_missing_config_names_its_neighbours(tmp_path: Path) -> None:

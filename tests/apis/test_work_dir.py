@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from vit_dense.apis import training, work_dir
-from vit_dense.apis.work_dir import lock_work_dir
+from vit_dense.apis.work_dir import lock_work_dir, make_work_dir
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,21 @@ def refused(folder: Path, launcher: str = 'none') -> bool:
         except ValueError as error:
             os._exit(1 if f'is running in {folder}: both' in str(error) else 2)
     return {0: False, 1: True}[os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'file').touch()
+    for place in ('file', 'file/below'):
+        with pytest.raises(ValueError, match=f'{place} cannot be written.*another --work-dir'):
+            make_work_dir(tmp_path / place)
+    make_work_dir(tmp_path / 'new/folder')
+    assert (tmp_path / 'new/folder').is_dir()
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    message = 'cannot be written .no permission, or a read-only disk.'
+    with pytest.raises(ValueError, match=message), lock_work_dir(str(tmp_path)):
+        pass
 
 
 def test_the_second_is_refused_until_the_first_ends(tmp_path: Path) -> None:

@@ -54,6 +54,18 @@ def test_launcher_without_its_program(
     assert 'torchrun --nproc_per_node' in message
 
 
+@pytest.mark.parametrize(
+    ('launcher', 'absent', 'program'),
+    [('slurm', 'SLURM_PROCID', 'srun'), ('mpi', 'OMPI_COMM_WORLD_RANK', 'mpirun')],
+)
+def test_other_launchers_without_their_program(
+    monkeypatch: pytest.MonkeyPatch, launcher: str, absent: str, program: str
+) -> None:
+    monkeypatch.delenv(absent, raising=False)
+    with pytest.raises(ValueError, match=f'--launcher {launcher}, but .*{absent}.*{program} '):
+        dist.init_dist(launcher)
+
+
 def test_more_processes_than_gpus(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, 'get_device', lambda: 'cuda')
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)

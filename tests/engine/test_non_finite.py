@@ -2,18 +2,23 @@
 
 import math
 import re
+import shlex
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS
 from mmengine.structures import BaseDataElement
 from noisy_training import NoisyModel, NoisyNumbers, assert_same, noisy_config, train
 
 from vit_dense.compat.safe_load import safe_load
-from vit_dense.engine.non_finite import NonFiniteError
+from vit_dense.engine.non_finite import NonFiniteError, _replay_command
 
 BAD = 7  # the item that makes a loss or a gradient non-finite
 
@@ -101,6 +106,17 @@ def test_an_update_of_several_batches_is_repeated_from_its_first(tmp_path: Path)
     assert_same(tmp_path / 'iter_3.pth', tmp_path / 'non_finite' / 'iter_3.pth')
 
 
+def test_a_checkpoint_between_the_batches_of_an_update_is_sound(tmp_path: Path) -> None:
+    """Batch 4 of the update 4 to 6 has NaN in the statistics of batch norm."""
+    settings = config(tmp_path, 'input', max_skips=2)
+    settings['optim_wrapper']['accumulative_counts'] = 3
+    train(settings)
+    third, last = (safe_load(tmp_path / f'iter_{n}.pth')['state_dict'] for n in (3, 13))
+    fourth = safe_load(tmp_path / 'iter_4.pth')['state_dict']
+    assert all(torch.equal(third[name], fourth[name]) for name in third)
+    assert all(tensor.isfinite().all() for tensor in last.values())
+
+
 @OPTIM_WRAPPERS.register_module()
 class ScaledWrapper(OptimWrapper):
     """mmengine's `AmpOptimWrapper`, which needs a GPU, on the CPU."""
@@ -128,6 +144,36 @@ def test_a_loss_scale_leaves_out_updates_by_itself(dynamic: bool, tmp_path: Path
     message = stopped(settings)
     assert message.startswith(f'Iteration {14 if dynamic else 4}: not finite')
     assert ('the loss scale fell to' in message) == dynamic
+
+
+def test_a_loss_scale_leaves_no_nan_in_buffers(tmp_path: Path) -> None:
+    """A forward pass that overflows reaches the statistics of batch norm before the scale."""
+    settings = config(tmp_path, 'input')
+    settings['optim_wrapper'].update(type='ScaledWrapper', dynamic=True)
+    train(settings)
+    state = safe_load(tmp_path / 'iter_13.pth')['state_dict']
+    assert all(tensor.isfinite().all() for tensor in state.values())
+    assert state['norm.running_mean'].any()
+
+
+def test_the_command_finds_modules_beside_the_config(tmp_path: Path) -> None:
+    """And it starts as many processes; spaces are quoted."""
+    folder = tmp_path / 'my configs'
+    folder.mkdir()
+    module = ModuleType('beside_the_config')
+    module.__file__ = str(folder / 'beside_the_config.py')
+    (folder / 'a.py').touch()
+    cfg = Config({'custom_imports': {'imports': ['beside_the_config']}}, filename=folder / 'a.py')
+    runner = SimpleNamespace(cfg=cfg, work_dir='w', distributed=True, launcher='pytorch')
+    with patch.dict(sys.modules, {'beside_the_config': module}):
+        command = _replay_command(runner, Path('w/non_finite/iter_3.pth'))
+    assert shlex.split(command) == [
+        *('env', f'PYTHONPATH={folder}', 'torchrun', '--nproc_per_node=1', 'tools/train.py'),
+        *('w/a.py', '--work-dir', 'w/non_finite', '--resume', 'w/non_finite/iter_3.pth'),
+        *('--launcher', 'pytorch'),
+    ]
+    runner = SimpleNamespace(cfg=cfg, work_dir='w', distributed=False, launcher='none')
+    assert _replay_command(runner, Path('f/iter_3.pth')).startswith('tools/train.py w/a.py')
 
 
 def test_negative_skips_are_refused(tmp_path: Path) -> None:

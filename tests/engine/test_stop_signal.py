@@ -116,8 +116,9 @@ def test_other_signals(number: signal.Signals, tmp_path: Path) -> None:
     assert signal.getsignal(number) == before
 
 
-def test_unknown_signal_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize('name', ['USR1', 'SIGKILL'])
+def test_unknown_signal_is_refused(name: str, tmp_path: Path) -> None:
     settings = config(tmp_path / 'work', NEVER)
-    settings['default_hooks']['stop_signal']['warning_signals'] = ['USR1']
-    with pytest.raises(ValueError, match="'USR1', which is no signal of this system"):
+    settings['default_hooks']['stop_signal']['warning_signals'] = name
+    with pytest.raises(ValueError, match=f"'{name}', which is no signal of this system"):
         train(settings)

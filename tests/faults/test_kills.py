@@ -1,5 +1,6 @@
 """Trainings that are killed or stopped at random moments, as processes."""
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -83,6 +84,30 @@ def test_ten_kills_change_no_bit(tmp_path: Path) -> None:
     seed = safe_load(tmp_path / 'killed' / name)['meta']['seed']
     train({**whole, 'randomness': {'seed': seed}})
     assert_same(tmp_path / 'whole' / name, tmp_path / 'killed' / name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, 'sigtimedwait'), reason='Linux')
+def test_workers_end_with_a_killed_training(tmp_path: Path) -> None:
+    """Also those that wait for it to read samples larger than a pipe."""
+    (tmp_path / 'load.py').write_text(
+        'import functools, os, signal, time\n'
+        'from torch.utils.data import DataLoader\n'
+        'from vit_dense.engine.stop_signal import _init_worker\n'
+        'start = functools.partial(_init_worker, None, [signal.SIGTERM])\n'
+        'data = [b"0" * 2**20] * 9\n'
+        'batches = iter(DataLoader(data, batch_size=None, num_workers=2, worker_init_fn=start))\n'
+        'next(batches)\n'
+        'time.sleep(1)\n'
+        'os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    process = start('load.py', cwd=tmp_path, own_group=True)
+    assert process.wait(LIMIT) == -signal.SIGKILL
+    try:
+        process.communicate(timeout=10)  # until the last process that has these pipes has ended
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -8,7 +8,10 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-_FURTHER_KEYS = {'runner_type', 'tta_model', 'tta_pipeline', 'auto_scale_lr', 'fp16'}
+_FURTHER_KEYS = {
+    *('runner_type', 'sharding', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn'),
+    *('tta_model', 'tta_pipeline', 'auto_scale_lr', 'fp16'),
+}
 
 
 def check_options(config: Config, options: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 
 from ..engine.out_of_memory import explain_out_of_memory
 from .config import build_runner, innermost_datasets, require_file
+from .work_dir import make_work_dir
 
 # Each library's own hook that shows and saves results.
 _VISUALIZATION_HOOKS = {'mmseg': 'SegVisualizationHook', 'mmdet': 'DetVisualizationHook'}
@@ -55,6 +56,7 @@ def evaluate_model(
     note = _enable_tta(config) if tta else None
     if out is not None:
         _dump(config, out)
+    make_work_dir(config.work_dir)
     runner = build_runner(config)
     if note is not None:
         # The runner's logger, which also writes to the work directory, exists only now.

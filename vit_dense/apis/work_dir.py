@@ -15,18 +15,36 @@ _PATIENCE = 6
 _RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 
 
+def make_work_dir(folder: str | os.PathLike[str]) -> None:
+    """Make a work directory, if it does not exist.
+
+    Raises:
+        ValueError: It cannot be made, or nothing can be written in it.
+    """
+    reason = 'no permission, or a read-only disk'
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return
+    except OSError as error:
+        reason = error.strerror or reason
+    raise ValueError(
+        f'The work directory {folder} cannot be written ({reason}): give another --work-dir.'
+    )
+
+
 @contextmanager
 def lock_work_dir(folder: str, launcher: str = 'none') -> Iterator[None]:
     """Hold a lock on a work directory, in the main process; the system frees it after a kill.
 
     Raises:
-        ValueError: Another training holds it.
+        ValueError: Another training holds it, or nothing can be written in the directory.
     """
+    make_work_dir(folder)
     if os.environ.get(_RANKS.get(launcher, ''), '0') != '0':
         yield
         return
     path = Path(folder, '.training.lock')
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=_PATIENCE)

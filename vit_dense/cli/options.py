@@ -1,6 +1,8 @@
 """Options that training and evaluation share, named as in OpenMMLab's tools."""
 
 import os
+import signal
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -56,15 +58,15 @@ def run_tool(parser: ArgumentParser, work: 'Callable[[Config, Namespace], object
         work: What the tool does.
 
     Returns:
-        The exit code of `report_user_errors`.
+        The exit code of `report_user_errors`; 130 after Ctrl-C.
     """
     args = parser.parse_args()
     # Old launchers pass an option, torchrun sets this variable, and mmengine reads the variable.
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
-    from ..apis import load_config, report_user_errors
-
     def job() -> None:
+        from ..apis import load_config
+
         config = load_config(
             args.config,
             work_dir=args.work_dir,
@@ -73,4 +75,12 @@ def run_tool(parser: ArgumentParser, work: 'Callable[[Config, Namespace], object
         )
         work(config, args)
 
-    return report_user_errors(job, debug=args.debug)
+    try:
+        from ..apis import report_user_errors
+
+        return report_user_errors(job, debug=args.debug)
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        sys.stderr.write('\nInterrupted.\n')
+        return 128 + signal.SIGINT

@@ -128,8 +128,9 @@ def before_save_checkpoint(
     bad += list_non_finite(checkpoint.get('ema_state_dict'), wrapped)
     bad += [f'optimizer.{name}' for name in list_non_finite(checkpoint.get('optimizer'))]
     if bad:
+        step = checkpoint['meta']['iter']
         raise FloatingPointError(
-            f'No checkpoint is saved after iteration {runner.iter}: NaN or infinity in {len(bad)} '
+            f'No checkpoint is saved after iteration {step}: NaN or infinity in {len(bad)} '
             f'tensors ({", ".join(bad[:_SHOWN])}).\nThe last checkpoint without them is '
             f'{read_last_checkpoint(runner.work_dir) or "none"}: resume from it with a lower '
             'learning rate or gradient clipping (optim_wrapper.clip_grad).'

@@ -17,8 +17,18 @@ from torch import nn
 
 __all__ = ['install']
 
-# What torchrun sets in the environment of its processes.
-_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+# What the program of a launcher sets in the environment of its processes, and how to start it.
+_STARTED_BY = {
+    'pytorch': (
+        ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+        'torchrun --nproc_per_node=N',
+    ),
+    'slurm': (('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'srun --ntasks=N python'),
+    'mpi': (
+        tuple(f'OMPI_COMM_WORLD_{one}' for one in ('RANK', 'LOCAL_RANK', 'SIZE')),
+        'mpirun -n N python',
+    ),
+}
 _mmengine_init_dist = mmengine.dist.init_dist
 _mmengine_init = MMDistributedDataParallel.__init__
 
@@ -36,12 +46,12 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
         ValueError: The launcher's program did not start this process, or started more processes
             than there are GPUs.
     """
-    absent = [name for name in _TORCHRUN if name not in os.environ]
-    if launcher == 'pytorch' and absent:
+    names, command = _STARTED_BY.get(launcher, ((), ''))
+    if absent := [name for name in names if name not in os.environ]:
         raise ValueError(
-            f'--launcher pytorch, but {", ".join(absent)} are not set in the environment: start '
-            'with torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch. For a '
-            'single process leave --launcher out.'
+            f'--launcher {launcher}, but {", ".join(absent)} are not set in the environment: start '
+            f'with {command} tools/train.py CONFIG --launcher {launcher}. For a single process '
+            'leave --launcher out.'
         )
     if get_device() == 'cpu':
         _init_without_gpu(launcher, 'gloo' if backend == 'nccl' else backend, **options)

@@ -1,12 +1,14 @@
 """Stop a training whose loss or gradient is no finite number, before it reaches the weights."""
 
 import logging
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce
+from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -83,18 +85,21 @@ class NonFiniteHook(Hook):
         self._files += _files_of(data_batch)
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Check updates that a loss scale has left out."""
+        """Check updates that a loss scale has left out, and the buffers between two updates."""
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, OptimWrapperDict):
             self._updated = True
         elif _has_dynamic_scale(wrapper):
             self._updated = wrapper.should_update()
+            self._restore_damaged_buffers()
             scale = wrapper.loss_scaler.get_scale()
             if scale < _MIN_SCALE:
                 self._stop(f'loss or gradient (the loss scale fell to {scale:g})')
         elif wrapper.should_update() and not self._updated:
             self._updated = True
             self._handle(float('nan'), wrapper.optimizer)
+        elif not wrapper.should_update():
+            self._restore_damaged_buffers()  # a checkpoint may follow before the update
 
     def _record(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         if kwargs.get('mode') != 'loss' or not isinstance(output, Mapping):
@@ -142,6 +147,15 @@ class NonFiniteHook(Hook):
             for buffer, copy in zip(self._buffers, self._copies, strict=True):
                 buffer.copy_(copy)
 
+    def _restore_damaged_buffers(self) -> None:
+        """Restore the buffers if a value has become NaN or infinite."""
+        damaged = [
+            (~buffer.isfinite() & copy.isfinite()).any()
+            for buffer, copy in zip(self._buffers, self._copies, strict=True)
+        ]
+        if damaged and torch.stack(damaged).any():
+            self._restore_buffers()
+
     def _describe(self, cause: str) -> str:
         """Return the causes and files of all processes."""
         files = ', '.join(self._files[:_SHOWN_FILES]) or 'unknown'
@@ -156,13 +170,29 @@ class NonFiniteHook(Hook):
         folder, name = Path(runner.work_dir, _FOLDER), f'iter_{self._start["iter"]}.pth'
         runner.save_checkpoint(str(folder), name, meta=self._start, by_epoch=False)
         last = read_last_checkpoint(runner.work_dir) or 'none'
-        # mmengine wrote the config there, with all options.
-        config = Path(runner.work_dir, Path(runner.cfg.filename or 'CONFIG').name)
         raise NonFiniteError(
             f'{text}\nThe weights were not changed. Last checkpoint: {last}. To leave out N such '
             'updates set default_hooks.non_finite.max_skips=N.\nTo repeat the update: '
-            f'tools/train.py {config} --work-dir {folder} --resume {folder / name}'
+            f'{_replay_command(runner, folder / name)}'
         )
+
+
+def _replay_command(runner: Runner, file: Path) -> str:
+    """Return the command that resumes from `file` with the config and processes of this run."""
+    own = Path(runner.cfg.filename or 'CONFIG').resolve()
+    # mmengine wrote the config to the work directory, with all options.
+    config = Path(runner.work_dir, own.name)
+    command = ['tools/train.py', config, '--work-dir', file.parent, '--resume', file]
+    if runner.distributed:
+        command += ['--launcher', runner.launcher]
+    if runner.launcher == 'pytorch':
+        command = ['torchrun', f'--nproc_per_node={get_world_size()}', *command]
+    imports = (runner.cfg.get('custom_imports') or {}).get('imports', [])
+    modules = [sys.modules.get(one) for one in ([imports] if isinstance(imports, str) else imports)]
+    places = [Path(getattr(one, '__file__', None) or '.').resolve() for one in modules]
+    if any(own.parent in place.parents for place in places):  # imported from beside the config
+        command = ['env', f'PYTHONPATH={own.parent}', *command]
+    return shlex.join(map(str, command))
 
 
 def _wrappers(runner: Runner) -> list[OptimWrapper]:

@@ -22,6 +22,9 @@ from ..compat.checkpoint_writing import write_last_checkpoint
 _PENDING = 'validation_pending'  # in `meta` of the checkpoint
 # Ctrl-C reaches torchrun and its processes, to which torchrun sends it again.
 _REPEAT_SECONDS = 1.0
+_NEVER_RECEIVED = ('SIGKILL', 'SIGSTOP')
+# How often workers look whether their parent is alive.
+_PARENT_SECONDS = 1.0
 
 
 @HOOKS.register_module()
@@ -39,14 +42,15 @@ class StopSignalHook(Hook):
 
     priority = 'LOWEST'  # after the hooks that make the iteration complete
 
-    def __init__(self, *, warning_signals: Sequence[str] = ()) -> None:
-        try:
-            warnings = [signal.Signals[name] for name in warning_signals]
-        except KeyError as error:
-            raise ValueError(
-                f'warning_signals of StopSignalHook got {error.args[0]!r}, which is no signal of '
-                "this system; give names such as 'SIGUSR1'."
-            ) from None
+    def __init__(self, *, warning_signals: str | Sequence[str] = ()) -> None:
+        names = [warning_signals] if isinstance(warning_signals, str) else warning_signals
+        for name in names:
+            if name not in signal.Signals.__members__ or name in _NEVER_RECEIVED:
+                raise ValueError(
+                    f'warning_signals of StopSignalHook got {name!r}, which is no signal of this '
+                    "system that a process can receive; give names such as 'SIGUSR1'."
+                )
+        warnings = [signal.Signals[name] for name in names]
         self._signals = [signal.SIGTERM, signal.SIGINT, *warnings]
         self._previous: dict[int, Any] = {}
         self._resumed_pending = False
@@ -64,8 +68,8 @@ class StopSignalHook(Hook):
         loops = [runner.train_loop] + ([runner.val_loop] if runner.val_loop is not None else [])
         for loop in loops:
             initialise = getattr(loop.dataloader, 'worker_init_fn', None)
-            # macOS and Windows lack sigwaitinfo.
-            if hasattr(signal, 'sigwaitinfo') and getattr(initialise, 'func', 0) != _init_worker:
+            # macOS and Windows lack sigtimedwait.
+            if hasattr(signal, 'sigtimedwait') and getattr(initialise, 'func', 0) != _init_worker:
                 loop.dataloader.worker_init_fn = partial(_init_worker, initialise, self._signals)
         if self._resumed_pending and runner.val_loop is not None:
             self._resumed_pending = False
@@ -149,12 +153,19 @@ def _init_worker(
     parent fail.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    threading.Thread(target=_await_parent, args=(signals,), daemon=True).start()
+    arguments = (signals, os.getppid())
+    threading.Thread(target=_await_parent, args=arguments, daemon=True).start()
     if initialise is not None:
         initialise(worker)
 
 
-def _await_parent(signals: Sequence[signal.Signals]) -> None:
-    while signal.sigwaitinfo(signals).si_pid != os.getppid():
-        pass
+def _await_parent(signals: Sequence[signal.Signals], parent: int) -> None:
+    """End this worker when `parent` sends a signal or has ended.
+
+    torch's own check for an ended parent never ends a worker that waits for it to read its data.
+    """
+    while os.getppid() == parent:
+        received = signal.sigtimedwait(signals, _PARENT_SECONDS)
+        if received is not None and received.si_pid == parent:
+            break
     os._exit(0)
