@@ -56,7 +56,8 @@ def evaluate_model(
     note = _enable_tta(config) if tta else None
     if out is not None:
         _dump(config, out)
-    make_work_dir(config.work_dir)
+    if folder := config.get('work_dir'):
+        make_work_dir(folder)
     runner = build_runner(config)
     if note is not None:
         # The runner's logger, which also writes to the work directory, exists only now.
