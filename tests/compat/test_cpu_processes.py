@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine import dist
+from torch.distributed import TCPStore
 
 from vit_dense.apis.errors import report_user_errors
 from vit_dense.apis.lost_processes import lost_process
@@ -40,6 +41,23 @@ def test_backend_on_a_machine_without_gpu(started: list[Any], asked: str, used: 
     assert [one['backend'] for one in started] == [used]
     assert started[0]['timeout'].total_seconds() == 7
     assert torch.cuda.set_device is set_device
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_each_attempt_of_torchrun_has_its_own_store(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = TCPStore('127.0.0.1', 0, is_master=True)
+    server.set('address', 'of an ended process')
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    monkeypatch.setenv('MASTER_PORT', str(server.port))
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    dist.init_dist('pytorch')
+    assert (started[0]['rank'], started[0]['world_size']) == (
+        int(TORCHRUN['RANK']),
+        int(TORCHRUN['WORLD_SIZE']),
+    )
+    assert not started[0]['store'].check(['address'])
 
 
 def test_launcher_without_its_program(

@@ -3,6 +3,10 @@
 mmengine 0.10.7 selects a GPU in every process, and gives its index to DistributedDataParallel. On a
 machine without one, 'nccl' becomes 'gloo' here and both are left out. A backend that works on CPUs
 stays as configured.
+
+When torchrun restarts its processes, torch 2.11 gives them the store of the attempt before. They
+find the addresses of ended processes in it, and often fail to connect, so each attempt gets a part
+of the store for itself.
 """
 
 import os
@@ -14,6 +18,7 @@ from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import runner as mmengine_runner
 from torch import nn
+from torch.distributed import PrefixStore, TCPStore
 
 __all__ = ['install']
 
@@ -53,6 +58,8 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
             f'with {command} tools/train.py CONFIG --launcher {launcher}. For a single process '
             'leave --launcher out.'
         )
+    if launcher == 'pytorch' and os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') != '0':
+        options.update(_store_of_attempt())
     if get_device() == 'cpu':
         _init_without_gpu(launcher, 'gloo' if backend == 'nccl' else backend, **options)
         return
@@ -64,6 +71,18 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
             f'{gpus}), or set CUDA_VISIBLE_DEVICES.'
         )
     _mmengine_init_dist(launcher, backend, **options)
+
+
+def _store_of_attempt() -> dict[str, Any]:
+    """Return the arguments of `init_process_group` for the processes of this attempt alone."""
+    rank, world_size, port = (int(os.environ[one]) for one in ('RANK', 'WORLD_SIZE', 'MASTER_PORT'))
+    store = TCPStore(os.environ['MASTER_ADDR'], port, world_size, is_master=False)
+    attempt = os.environ['TORCHELASTIC_RESTART_COUNT']
+    return {
+        'store': PrefixStore(f'attempt_{attempt}', store),
+        'rank': rank,
+        'world_size': world_size,
+    }
 
 
 def _init_without_gpu(launcher: str, backend: str, **options: Any) -> None:
