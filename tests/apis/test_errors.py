@@ -94,11 +94,19 @@ ADAPTER = {'type': 'ViTAdapter', 'vit': VIT, 'deform_num_heads': 4}
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
-        (ADAPTER | {'interaction_indexes': 3}, 'ViTAdapter: interaction_indexes=3 must be of type'),
-        (ADAPTER | {'n_points': 1.5}, 'ViTAdapter: n_points=1.5 must be of type int'),
-        (ADAPTER | {'vit': VIT | {'global_blocks': 1}}, 'TimmViT: global_blocks=1 must be of type'),
+        (ADAPTER | {'interaction_indexes': 3}, "'int' object is not iterable\nCorrect vit="),
+        (
+            ADAPTER | {'n_points': 1.5},
+            'combination of arguments - got (tuple, dtype=NoneType, device=NoneType), but '
+            "expected one of:\nCorrect vit={'type': 'TimmViT', 'model_name': 'test_vit'}, deform",
+        ),
+        (
+            ADAPTER | {'vit': VIT | {'global_blocks': 1}},
+            "'int' object is not iterable\nCorrect model_name='test_vit', global_blocks=1",
+        ),
         (ADAPTER | {'vit': {'model_name': 'a'}}, "lacks type=...: {'model_name': 'a'}"),
         (ADAPTER | {'type': 3}, 'The config has type=3'),
+        ({'type': 'ViTAdapter'}, "ViTAdapter lacks 'vit': add it in the config"),
         ({'type': 'mmseg.FCNHead', 'num_convs': -1}, 'FCNHead does not accept its arguments'),
     ],
 )

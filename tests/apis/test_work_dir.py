@@ -53,6 +53,16 @@ def test_the_second_is_refused_until_the_first_ends(tmp_path: Path) -> None:
     assert not refused(folder)
 
 
+def test_torchrun_without_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    with (
+        lock_work_dir(str(tmp_path)),
+        pytest.raises(ValueError, match='Give torchrun --launcher pytorch'),
+        lock_work_dir(str(tmp_path)),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(('launcher', 'variable'), list(work_dir._RANKS.items()))
 def test_one_process_of_several_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, variable: str

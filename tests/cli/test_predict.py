@@ -142,7 +142,7 @@ def test_stopping(tmp_path: Path, call, monkeypatch: pytest.MonkeyPatch, capsys)
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, 'predict_files', interrupt)
+    monkeypatch.setattr('vit_dense.runtime.job.predict_files', interrupt)
     assert call('m.pth', 'x.png', '--out', tmp_path) == 130
     assert '--skip-existing goes on' in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vit_dense.compat import resuming
-from vit_dense.compat.resuming import find_latest_checkpoint, find_sound_checkpoint
+from vit_dense.compat.resuming import find_latest_checkpoint
 
 
 def save(path: Path, age: int, **changes: Any) -> Path:
@@ -49,7 +49,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_recorded_file_is_taken_in_silence(folder: Path, said: list[str]) -> None:
-    assert find_sound_checkpoint(folder) == folder / 'iter_3.pth'
+    assert find_latest_checkpoint(folder) == str(folder / 'iter_3.pth')
     assert said == []
 
 
@@ -59,14 +59,14 @@ def test_without_a_usable_record_the_newest_is_taken(
 ) -> None:
     record = folder / 'last_checkpoint'
     record.unlink() if content is None else record.write_text(content)
-    assert find_sound_checkpoint(folder) == folder / 'iter_2.pth'
+    assert find_latest_checkpoint(folder) == str(folder / 'iter_2.pth')
     assert len(said) == 1
     assert 'best_mIoU_iter_2.pth has no state of an optimizer' in said[0]
 
 
 def test_a_moved_folder_is_searched_by_name(folder: Path, said: list[str]) -> None:
     (folder / 'last_checkpoint').write_text('/gone/work_dirs/x/iter_1.pth')
-    assert find_sound_checkpoint(folder) == folder / 'iter_1.pth'
+    assert find_latest_checkpoint(folder) == str(folder / 'iter_1.pth')
     assert said == []
 
 
@@ -75,14 +75,14 @@ def test_a_copied_folder_does_not_lead_to_the_original(folder: Path, tmp_path: P
     copy.mkdir()
     save(copy / 'iter_3.pth', 0)
     (copy / 'last_checkpoint').write_text(str(folder / 'iter_3.pth'))
-    assert find_sound_checkpoint(copy) == copy / 'iter_3.pth'
+    assert find_latest_checkpoint(copy) == str(copy / 'iter_3.pth')
 
 
 def test_out_dir_of_the_checkpoint_hook(folder: Path, tmp_path: Path) -> None:
     work = tmp_path / 'work'
     work.mkdir()
     (work / 'last_checkpoint').write_text(str(folder / 'iter_3.pth'))
-    assert find_sound_checkpoint(work) == folder / 'iter_3.pth'
+    assert find_latest_checkpoint(work) == str(folder / 'iter_3.pth')
 
 
 def damage(path: Path, kind: str) -> None:
@@ -117,7 +117,7 @@ def test_what_cannot_be_resumed_is_passed_over(
     folder: Path, said: list[str], kind: str, reason: str
 ) -> None:
     damage(folder / 'iter_3.pth', kind)
-    assert find_sound_checkpoint(folder) == folder / 'iter_2.pth'
+    assert find_latest_checkpoint(folder) == str(folder / 'iter_2.pth')
     assert len(said) == 1
     assert reason in said[0]
     assert f'Resuming from {folder / "iter_2.pth"}' in said[0]
@@ -127,14 +127,14 @@ def test_no_new_training_over_damaged_files(folder: Path) -> None:
     for path in folder.glob('iter_*.pth'):
         damage(path, 'cut')
     with pytest.raises(ValueError, match=r'No checkpoint in .* can be resumed: iter_3\.pth is dam'):
-        find_sound_checkpoint(folder)
+        find_latest_checkpoint(folder)
     for path in folder.glob('*.pth'):
         path.unlink()
     with pytest.raises(ValueError, match=r'iter_3\.pth does not exist, though last_checkpoint'):
-        find_sound_checkpoint(folder)
+        find_latest_checkpoint(folder)
     (folder / 'last_checkpoint').unlink()
-    assert find_sound_checkpoint(folder) is None
-    assert find_sound_checkpoint(folder / 'absent') is None
+    assert find_latest_checkpoint(folder) is None
+    assert find_latest_checkpoint(folder / 'absent') is None
 
 
 def test_mmengine_asks_here(folder: Path, tmp_path: Path) -> None:

@@ -192,6 +192,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save([torch.ones(2)], path)
     with pytest.raises(ValueError, match=r'got a list at the top level; it must be a dict'):
         safe_load(path)
+    torch.save({'state_dict': None}, path)
+    with pytest.raises(ValueError, match=r'`state_dict` is a NoneType; it must be a dict'):
+        safe_load(path)
     with pytest.raises(FileNotFoundError, match=r'absent\.pth.*does not exist'):
         safe_load(tmp_path / 'absent.pth')
 

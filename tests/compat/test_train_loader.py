@@ -84,7 +84,7 @@ def test_nothing_is_read_on_the_way_to_a_late_iteration(sampler: str, tmp_path: 
     )
     start = time.monotonic()
     runner = train(config)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30  # 0.5 s alone; reading the data would take hours
     assert runner.iter == late + 1
     assert len(runner.train_dataloader.dataset.read) == BATCH
 

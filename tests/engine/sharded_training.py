@@ -181,7 +181,6 @@ CASES: dict[str, Changes] = {
     'accumulate': {'wrapper': {'accumulative_counts': 2, **CLIP}},
     'frozen': {'vit': {'frozen_stages': 2}},
     'frozen entirely': {'vit': {'frozen_stages': 4}},
-    'keep': {'sharding': {'reshard_after_forward': False}, **VALIDATION},
     'relative positions': {
         'vit': {
             'model_name': 'beit_base_patch16_224',
@@ -218,9 +217,7 @@ def family_gradients(work: Path, names: list[str], sharded: bool = True) -> dict
                 module.p = 0.0
         data = [SizedImages()[index]['inputs'] for index in range(PROCESSES)]
         if sharded:
-            shard_model(
-                model, param_dtype='float32', reduce_dtype='float32', reshard_after_forward=True
-            )
+            shard_model(model)
             data = data[get_rank() :][:1]
         for _ in range(2):
             model.train()(data, mode='loss')['loss'].backward()

@@ -13,7 +13,7 @@ from mmengine.runner import get_priority
 from processes import in_two_processes
 
 from vit_dense.engine import MeanLossHook
-from vit_dense.engine.same_data import check_same_data
+from vit_dense.engine.check_hook import check_same_data
 
 
 def two_steps(rank: int) -> list[dict[str, float]]:
@@ -83,5 +83,5 @@ def test_different_data_is_refused(tmp_path: Path) -> None:
     assert first == second
     assert first[0] == ''
     assert 'training data sets' in first[1]
-    assert '4 in process 0, 5 in process 1' in first[1]
+    assert 'length, [4, 5]' in first[1]
     assert 'names of the classes' in first[2]

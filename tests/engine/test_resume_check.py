@@ -70,10 +70,8 @@ def edited(trained: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], objec
          'has no optimizer and no param_schedulers'),
         (lambda c: c['optimizer']['state'][0]['exp_avg'].fill_(float('inf')),
          r'holds NaN or infinity \(state\.0\.exp_avg\)'),
-        (lambda c: c['optimizer']['state'][0].update(exp_avg=torch.ones(2)),
-         r'parameter 0 of its optimizer has shape \(2,\), of this config \(1,\)'),
         (lambda c: c['state_dict'].update(weight=torch.tensor([float('nan')])),
-         r'NaN or infinity in 1 tensors.*: weight\.\nGive an earlier'),
+         r'NaN or infinity in 1 tensors: weight\n.*give an earlier'),
     ],
 )  # fmt: skip
 def test_incomplete_and_spoilt_files(
@@ -88,9 +86,9 @@ def test_incomplete_and_spoilt_files(
     ('changes', 'message'),
     [
         ({'optimizer': {'type': 'SGD', 'lr': 0.1}}, 'its optimizer has .*betas.* SGD of'),
-        ({'schedules': (POLY, POLY)}, '1 schedules, this config has 2'),
+        ({'schedules': (POLY, POLY)}, r'its schedules \(1\) .* config, PolyLR, PolyLR'),
         ({'schedules': ({'type': 'ConstantLR', 'by_epoch': False},)},
-         'a schedule differs from ConstantLR .* in eta_min, factor, power'),
+         r'its schedules \(1\) are not those of this config, ConstantLR'),
     ],
 )  # fmt: skip
 def test_other_recipes(trained: Path, tmp_path: Path, changes: Any, message: str) -> None:

@@ -40,7 +40,8 @@ def small(kind: str) -> TorchPredictor:
     vit = {'type': 'TimmViT', 'model_name': 'test_vit', 'model_kwargs': {'depth': 4}}
     model.backbone = {'type': 'SimpleFeaturePyramid', 'vit': vit, 'out_channels': 32}
     for neck in model.neck if isinstance(model.neck, list) else [model.neck]:
-        neck.in_channels = [32] * len(neck.in_channels)
+        # Where the config's adapter leaves out stride 4, the neck does so here.
+        neck.update(in_channels=[32] * 4, start_level=4 - len(neck.in_channels))
     model.data_preprocessor.update(mean=[127.5] * 3, std=[60.0] * 3)
     if 'roi_head' in model:
         model.roi_head.bbox_head.num_classes = len(CLASSES)

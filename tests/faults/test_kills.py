@@ -17,6 +17,7 @@ from examples.streets import DemoSpec, write_demo_dataset
 from vit_dense.compat.safe_load import safe_load
 
 KILLS = 10
+TOTAL = 800  # iterations, more than ten killed starts reach
 STEPS = 8
 CONFIG = f"""
 _base_ = {str(ROOT / 'configs' / 'vit_upernet_demo.py')!r}
@@ -47,7 +48,7 @@ def fork_training(folder: Path, work: str) -> BaseProcess:
         output = os.open(folder / 'output.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        limits = {'by_epoch': False, 'max_iters': 3 * KILLS}
+        limits = {'by_epoch': False, 'max_iters': TOTAL}
         train(noisy_config(folder / work, workers=2, train_cfg=limits, resume=True))
 
     process = multiprocessing.get_context('fork').Process(target=job)
@@ -79,8 +80,8 @@ def test_ten_kills_change_no_bit(tmp_path: Path) -> None:
     process = fork_training(tmp_path, 'killed')
     process.join(LIMIT)
     assert process.exitcode == 0, (tmp_path / 'output.txt').read_text()[-2000:]
-    name = f'iter_{3 * KILLS}.pth'
-    whole = noisy_config(tmp_path / 'whole', train_cfg={'by_epoch': False, 'max_iters': 3 * KILLS})
+    name = f'iter_{TOTAL}.pth'
+    whole = noisy_config(tmp_path / 'whole', train_cfg={'by_epoch': False, 'max_iters': TOTAL})
     seed = safe_load(tmp_path / 'killed' / name)['meta']['seed']
     train({**whole, 'randomness': {'seed': seed}})
     assert_same(tmp_path / 'whole' / name, tmp_path / 'killed' / name)

@@ -29,7 +29,7 @@ ACCEPTED = (
     # mmengine and torch name the value, or what it must be
     r'\w+: .*(should|must) be (a|an|one of|int|str)\b',
     r'RuntimeError: Trying to create tensor with negative dimension -\d',
-    r'\w+: .* is not a callable object',
+    r'\w+: .* is not a callable object|RuntimeError: Failed to get',
     r'KeyError: .the cfg dict must contain the key "type"',
     # mmseg gives the mean and std of images to torch as they are
     r'ValueError: too many dimensions .str|RuntimeError: Could not infer dtype',
@@ -40,7 +40,7 @@ ACCEPTED = (
 # mmengine, mmseg and mmdet check few types of their arguments; the stack shows where.
 UNCHECKED = (
     r"(Type|Attribute)Error: .*('NoneType'|'str'|'int'|'float'|'bool'|'list'|'tuple'|'dict')",
-    r'NotImplementedError: `optim_context`',
+    r'NotImplementedError: `optim_context`|IndexError: tuple index out of range',
 )
 
 
@@ -82,6 +82,12 @@ def mutate(config: dict[str, Any], draw: random.Random) -> str:
     return f'{".".join(map(str, path))}: {str(old)[:60]} -> {str(new)[:60]} ({kind})'
 
 
+def draw_leaf(case: int) -> Path:
+    """Returns a leaf; most cases keep theirs when leaves are added."""
+    known = (path for path in leaves.LEAVES if 'lora' not in path.name)
+    return min(known, key=lambda path: numbers(leaves.name_of(path), case).random())
+
+
 def build(model: Any) -> None:
     check_head_inputs(Config({'model': model}))
     MODELS.build(ConfigDict(model) if isinstance(model, dict) else model)
@@ -90,7 +96,7 @@ def build(model: Any) -> None:
 @cases(60)
 def test_random_models_of_leaves(case: int) -> None:
     draw = numbers('leaves', case)
-    path = draw.choice([p for p in leaves.LEAVES if 'lora' not in p.name])
+    path = draw_leaf(case)
     config = Config.fromfile(path)
     model = config.model.to_dict()
     what = f'{path.name} {mutate(model, draw)}'
@@ -118,7 +124,7 @@ def test_random_runs(case: int, tmp_path: Path) -> None:
 @cases(30)
 def test_random_options_of_configs(case: int) -> None:
     draw = numbers('options', case)
-    path = draw.choice(leaves.LEAVES)
+    path = draw_leaf(case)
     config = Config.fromfile(path).to_dict()
     key = [str(part) for part in draw.choice(places(config))]
     place = draw.randrange(len(key))

@@ -60,7 +60,7 @@ for one in (train_dataloader, val_dataloader):
 train_dataloader['batch_size'] = 4
 # Not AdamW, which enlarges rounding errors of small gradients to whole steps.
 optim_wrapper = dict(
-    _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+    _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.002, momentum=0.9))
 param_scheduler = []
 train_cfg = dict(max_iters=5, val_interval=5)
 """

@@ -11,9 +11,9 @@ from processes import ROOT
 SCRIPT = ROOT / 'tools/slurm/train.sbatch'
 STUBS = {
     'scontrol': '[ "$1" = show ] && echo "first\nsecond" || echo "$@" > requeued',
-    'srun': 'shift; exec "$@"',
-    'torchrun': 'trap "echo TERM > stopped; exit 143" TERM\n'
-    'echo "$@" > started\nwhile [ -f wait ]; do sleep 0.02; done; exit 7',
+    'srun': 'while [[ $1 == --* ]]; do shift; done; exec "$@"',
+    'pkill': 'echo "$@" > stopped; rm wait',
+    'torchrun': 'echo "$@" > started\nwhile [ -f wait ]; do sleep 0.02; done; exit 7',
 }
 JOB = {'SLURM_JOB_NODELIST': 'n[1-2]', 'SLURM_JOB_NUM_NODES': '2', 'SLURM_JOB_ID': '42'}
 
@@ -51,10 +51,10 @@ def test_before_the_time_limit_the_job_is_requeued(tmp_path: Path) -> None:
     deadline = time.monotonic() + 30
     while not (tmp_path / 'started').exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.2)  # the script sets its trap after the start
+    time.sleep(0.2)  # until the script waits
     job.send_signal(signal.SIGUSR1)
     assert job.wait(30) == 0, job.communicate()
-    assert (tmp_path / 'stopped').read_text() == 'TERM\n'
+    assert (tmp_path / 'stopped').read_text() == '-TERM -f -- -u tools/train\\.py\n'
     assert (tmp_path / 'requeued').read_text() == 'requeue 42\n'
 
 

@@ -11,8 +11,3 @@ def check_ratio(name: str, ratio: float, meaning: str, *, may_be_zero: bool = Fa
             f'{name}={ratio!r}: give a positive number, {meaning} over the width of the ViT, such '
             f'as 0.5 or 1.0{"; 0 leaves it out" if may_be_zero else ""}'
         )
-
-
-def check_deform_ratio(ratio: float) -> None:
-    """Raise `ValueError` if `ratio` is not a positive number."""
-    check_ratio('deform_ratio', ratio, 'the width of the values of the deformable attention')

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..backbones import TimmViT
 from ..weights import LoadReport, recognise_foreign
 from ..weights.match import compare, require
-from ..weights.names import drop_left_out_maps, strip_prefix
+from ..weights.names import strip_prefix
 from ..weights.read import read_tensors
 
 STRIDES = (4, 8, 16, 32)
@@ -97,7 +97,6 @@ def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
         return  # checked where it is loaded
     own = dict(module.named_parameters())
     report = LoadReport(path, prefix=start)
-    drop_left_out_maps(inside, own.keys())
     compare(inside, own, report)
     below, found = strip_prefix(tensors, own.keys())
     other = LoadReport(path)

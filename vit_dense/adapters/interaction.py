@@ -29,7 +29,7 @@ from ..layers import (
 from ..ops import MSDeformAttn
 from ..weights import recognise_foreign
 from ..weights.match import require
-from ..weights.names import drop_left_out_maps
+from ..weights.names import is_left_out_map
 from .base import STRIDES, MultiScaleAdapter
 from .spatial_prior import SpatialPrior
 
@@ -110,9 +110,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
             )
         self.vit_feature_source = vit_feature_source
         self.out_indices = tuple(out_indices)
-        if not self.out_indices or self.out_indices != tuple(
-            index for index in range(len(STRIDES)) if index in self.out_indices
-        ):
+        if not out_indices or list(out_indices) != sorted({*out_indices} & {*range(len(STRIDES))}):
             raise ValueError(
                 f'out_indices={list(out_indices)}: give numbers of maps in rising order, 0 to '
                 f'{len(STRIDES) - 1} for the strides {STRIDES}'
@@ -191,7 +189,9 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
             state_dict.update({prefix + name: tensor for name, tensor in converted.items()})
             for difference in foreign.differences(self):
                 MMLogger.get_current_instance().warning(f'{foreign}: {difference}')
-        drop_left_out_maps(state_dict, {prefix + name for name, _ in self.named_parameters()})
+        names = {prefix + name for name, _ in self.named_parameters()}
+        for name in [one for one in state_dict if is_left_out_map(one, names)]:
+            del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @abstractmethod

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..backbones import TimmViT
 from ..layers import ConvFFN, GridSize
 from ..ops import MSDeformAttn
-from .arguments import check_deform_ratio, check_ratio
+from .arguments import check_ratio
 from .geometry import TokenGeometry
 from .interaction import (
     LAYER_NORM_EPS,
@@ -151,7 +151,7 @@ class ViTAdapter(InteractionAdapter):
         Raises:
             ValueError: If an argument is out of range.
         """
-        check_deform_ratio(deform_ratio)
+        check_ratio('deform_ratio', deform_ratio, 'the width of the deformable attention')
         check_ratio('cffn_ratio', cffn_ratio, 'the hidden width of the FFN', may_be_zero=True)
         super().__init__(
             vit,

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..backbones import TimmViT
 from ..layers import ConvFFN, GridSize, map_to_tokens, resample_map, tokens_to_map
 from ..ops import MSDeformAttn
-from .arguments import check_deform_ratio, check_ratio
+from .arguments import check_ratio
 from .geometry import PyramidGeometry
 from .interaction import (
     LAYER_NORM_EPS,
@@ -195,7 +195,7 @@ class ViTCoMer(InteractionAdapter):
         Raises:
             ValueError: If an argument is out of range.
         """
-        check_deform_ratio(deform_ratio)
+        check_ratio('deform_ratio', deform_ratio, 'the width of the deformable attention')
         check_ratio('cffn_ratio', cffn_ratio, 'the hidden width of the FFNs')
         check_ratio('mrfp_ratio', mrfp_ratio, 'the hidden width of the MRFP')
         super().__init__(

@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..compat.config_paths import CONFIG_PREFIX, config_path
-from .config_checks import check_head_inputs, check_launcher, check_options
+from .config_checks import check_head_inputs, check_options
 
 # The value that visualizers inherit from the runtimes of this package and of OpenMMLab.
 _DEFAULT_BACKENDS = [{'type': 'LocalVisBackend'}]
@@ -105,7 +105,6 @@ def build_runner(config: Config) -> Runner:
         ValueError: The config contradicts itself.
     """
     check_head_inputs(config)
-    check_launcher(config)
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)

@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,20 +31,6 @@ def check_options(config: Config, options: dict[str, Any]) -> None:
                 f'--cfg-options {key}: the config has no {first!r}. {hint}It has: '
                 f'{", ".join(sorted(config))}.'
             )
-
-
-def check_launcher(config: Config) -> None:
-    """Raise `ValueError` if torchrun started several processes that would not know each other."""
-    count = int(os.environ.get('WORLD_SIZE', 1))
-    if (
-        config.get('launcher', 'none') == 'none'
-        and 'TORCHELASTIC_RUN_ID' in os.environ
-        and count > 1
-    ):
-        raise ValueError(
-            f'torchrun started {count} processes, and without --launcher pytorch each would train '
-            'alone and overwrite the files of the others: add --launcher pytorch.'
-        )
 
 
 def check_head_inputs(config: Config) -> None:

@@ -16,9 +16,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, Registry
 from mmengine.runner import BaseLoop
 from torch.utils.data import DataLoader
 
-from .dead_workers import dead_worker
-from .lost_process import lost_process
-from .wrong_types import wrong_argument
+from .lost_processes import lost_process
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _DEBUG_VARIABLE = 'VIT_DENSE_DEBUG'
@@ -27,6 +25,7 @@ _WORKER_PREFIX = 'Caught ValueError in DataLoader worker process'
 _USAGE_ERROR = 2
 _USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
 _FAILED = 1
+_WRONG_TYPE = (AssertionError, AttributeError, TypeError)
 # Beginnings of mmengine's errors about a config, and what to say instead.
 _FOREIGN = (
     (
@@ -38,6 +37,7 @@ _FOREIGN = (
         r'(\w+), (\w+),? and (\w+) should be either all None',
         '{0}, {1} and {2} belong together: set all three, or all to None.',
     ),
+    (r'Failed to get (\S*)$', 'The config has type={0!r}, which is not registered: correct it.'),
     (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
     (
         r"'ConfigDict' object has no attribute '(\w+)'",
@@ -46,7 +46,7 @@ _FOREIGN = (
 )
 # mmengine's function that calls what a config names.
 _BUILDER = 'build_from_cfg'
-_SHOWN = 200  # characters of a dict in a message
+_SHOWN = 400  # characters of a dict in a message
 # What a config must import to use the types of a task.
 _TASKS = ('vit_dense.segmentation', 'vit_dense.detection')
 
@@ -76,7 +76,7 @@ def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> in
         sys.stderr.write(f'\nError: {error}\n')
         return _FAILED
     except Exception as error:
-        if message := dead_worker(error) or lost_process(error):
+        if message := lost_process(error):
             sys.stderr.write(f'\nError: {message}\n')
             return _FAILED
         message = user_message(error)
@@ -180,17 +180,18 @@ def _no_dict(error: TypeError) -> str | None:
 
 
 def _wrong_type(error: Exception) -> str | None:
-    """Name an argument of a wrong type, or the assertion about arguments that failed."""
+    """Show the arguments that a constructor of ours, or an assertion of any, does not accept."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     built = [one.f_locals for one in frames if one.f_code.co_name == _BUILDER]
     kind = built[-1].get('obj_cls') if built else None
     if not inspect.isclass(kind):
         return None
-    if isinstance(error, AssertionError):
-        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
-        return f'{kind.__name__} does not accept its arguments ({reason}): correct the config.'
     is_ours = kind.__module__.startswith(f'{Path(_PACKAGE).name}.')
-    return wrong_argument(kind, built[-1]['args']) if is_ours else None
+    if not isinstance(error, _WRONG_TYPE if is_ours else AssertionError):
+        return None
+    reason = str(error).partition('\n')[0] or traceback.extract_tb(error.__traceback__)[-1].line
+    given = ', '.join(f'{name}={value!r}' for name, value in built[-1]['args'].items())
+    return f'{kind.__name__} does not accept its arguments: {reason}\nCorrect {given[:_SHOWN]}'
 
 
 def _misspelt_argument(error: TypeError) -> str | None:
@@ -199,6 +200,9 @@ def _misspelt_argument(error: TypeError) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     built = [one.f_locals.get('obj_cls') for one in frames if one.f_code.co_name == _BUILDER]
     kinds = [kind for kind in built if inspect.isclass(kind)]
+    lacks = re.match(r'(\w+)\.__init__\(\) missing \d+ required \S+ arguments?: (.+)', str(error))
+    if lacks and kinds:
+        return f'{lacks[1]} lacks {lacks[2]}: add it in the config, or correct a misspelt name.'
     if found is None:
         return None
     caller, given = found.groups()

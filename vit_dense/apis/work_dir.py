@@ -49,9 +49,14 @@ def lock_work_dir(folder: str, launcher: str = 'none') -> Iterator[None]:
     try:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
+        alone = launcher == 'none' and 'TORCHELASTIC_RUN_ID' in os.environ
         raise ValueError(
-            f'Another training is running in {folder}: both would overwrite checkpoints. Wait for '
-            'its end, or give another --work-dir.'
+            f'Another training is running in {folder}: both would overwrite checkpoints. '
+            + (
+                'Give torchrun --launcher pytorch, so that its processes train together.'
+                if alone
+                else 'Wait for its end, or give another --work-dir.'
+            )
         ) from None
     except (OSError, NotImplementedError) as error:
         text = f'{folder} cannot be locked ({error}): do not start a second training in it.'

@@ -99,10 +99,10 @@ def _replace_file(path: Path, write: Callable[[IO[bytes]], object], size: int) -
         cause = error.__context__ if isinstance(error, RuntimeError) else error
         if not isinstance(cause, OSError):
             raise
+        free = shutil.disk_usage(path.parent).free
         raise CheckpointWriteError(
-            f'Cannot write {path}: {cause.strerror} ({size:,} bytes needed, '
-            f'{shutil.disk_usage(path.parent).free:,} free). Earlier checkpoints are intact: free '
-            'space, then continue with --resume.'
+            f'Cannot write {path}: {cause.strerror} (about {size:,} bytes needed, {free:,} free). '
+            'Earlier checkpoints are intact: remove the cause, then continue with --resume.'
         ) from error
     with contextlib.suppress(OSError):  # some network disks cannot flush a folder
         folder = os.open(path.parent, os.O_RDONLY)

@@ -6,7 +6,6 @@ written to the log file alone. `log_level = 'DEBUG'` in a config prints them.
 
 import logging
 import re
-import warnings
 from typing import Any
 
 from mmengine.logging import MMLogger
@@ -25,11 +24,6 @@ FILE_ONLY = re.compile(
     r'|"HardDiskBackend" is the alias'
     r'|layer +lr scale'
 )
-# Of mmseg, about its own calls and about defaults that published settings keep.
-_IGNORED_WARNINGS = {
-    'mmseg.models.builder': '``build_loss`` would be deprecated',
-    'mmseg.models.losses': 'Default ``avg_non_ignore`` is False',
-}
 _mmengine_logger_init = MMLogger.__init__
 _mmengine_log_env = Runner._log_env
 
@@ -38,8 +32,6 @@ def install() -> None:
     """Filter what loggers with a file print; the file has everything."""
     MMLogger.__init__ = _init
     Runner._log_env = _log_env
-    for module, message in _IGNORED_WARNINGS.items():
-        warnings.filterwarnings('ignore', message, UserWarning, re.escape(module))
 
 
 def _init(self: MMLogger, *args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +20,7 @@ _HEADS = {'Mask2FormerHead': 'mask2former_head', 'MaskFormerHead': 'maskformer_h
 
 def import_mmseg_models() -> None:
     """Import `mmseg.models` without mmdet, if neither has been imported before."""
-    if 'mmseg.models' in sys.modules or 'mmdet' in sys.modules or not find_spec('mmdet'):
+    if 'mmseg.models' in sys.modules or 'mmdet' in sys.modules:
         return
     with _hidden('mmdet'):
         packages = [import_module(name) for name in ('mmseg.models', _HEADS_PACKAGE)]

@@ -5,9 +5,13 @@ from urllib.request import urlopen
 
 from mmengine.fileio import HTTPBackend
 
-__all__ = ['install']
+__all__ = ['RemoteFileError', 'install']
 
 _SECONDS = 60
+
+
+class RemoteFileError(OSError, ValueError):
+    """A file that a server does not have, or does not send."""
 
 
 def install() -> None:
@@ -20,13 +24,13 @@ def _get(self: HTTPBackend, filepath: str) -> bytes:
     """Read a file.
 
     Raises:
-        ValueError: The server does not have the file, or does not answer.
+        RemoteFileError: The server does not have the file, or does not answer.
     """
     try:
         with urlopen(filepath, timeout=_SECONDS) as response:
             return bytes(response.read())
     except (URLError, TimeoutError, ConnectionError) as error:
-        raise ValueError(
+        raise RemoteFileError(
             f'{filepath} cannot be read: {error}. Correct data_root, data_prefix or ann_file in '
             'the config, or see whether the server runs.'
         ) from error

@@ -3,6 +3,11 @@
 mmengine 0.10.7 selects a GPU in every process, and gives its index to DistributedDataParallel. On a
 machine without one, 'nccl' becomes 'gloo' here and both are left out. A backend that works on CPUs
 stays as configured.
+
+When torchrun restarts its processes, torch 2.11 gives them the store of the attempt before. They
+find the addresses of ended processes in it, and often fail to connect, so each attempt gets a part
+of the store for itself. Several machines count attempts differently, each its own faults: there the
+variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 of torch makes a new store for each attempt.
 """
 
 import os
@@ -13,7 +18,8 @@ import torch
 from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import runner as mmengine_runner
-from torch import distributed, nn
+from torch import nn
+from torch.distributed import PrefixStore, TCPStore
 
 __all__ = ['install']
 
@@ -53,8 +59,8 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
             f'with {command} tools/train.py CONFIG --launcher {launcher}. For a single process '
             'leave --launcher out.'
         )
-    if launcher == 'pytorch' and 'init_backend' not in options:
-        options |= _store_of_this_start()
+    if launcher == 'pytorch' and _has_store_of_before():
+        options.update(_store_of_attempt())
     if get_device() == 'cpu':
         _init_without_gpu(launcher, 'gloo' if backend == 'nccl' else backend, **options)
         return
@@ -68,24 +74,23 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
     _mmengine_init_dist(launcher, backend, **options)
 
 
-def _store_of_this_start() -> dict[str, Any]:
-    """Return options of `init_process_group` for a start by `torchrun --max-restarts`.
+def _has_store_of_before() -> bool:
+    """Return whether this is a later attempt of torchrun on one machine, with a shared store."""
+    expected = {'GROUP_WORLD_SIZE': '1', 'TORCHELASTIC_USE_AGENT_STORE': 'True'}
+    return os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') != '0' and all(
+        os.environ.get(name, value) == value for name, value in expected.items()
+    )
 
-    torch 2.11 keeps one store over all starts, and the new processes may connect to addresses of
-    the ended ones, which are still in it. A prefix separates the starts. Machines may count them
-    differently: several need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
-    """
-    values = os.environ
-    count = values.get('TORCHELASTIC_RESTART_COUNT', '0')
-    if count == '0' or values.get('GROUP_WORLD_SIZE') != '1':
-        return {}
-    if values.get('TORCHELASTIC_USE_AGENT_STORE') != 'True':
-        return {}
-    store = distributed.TCPStore(values['MASTER_ADDR'], int(values['MASTER_PORT']))
+
+def _store_of_attempt() -> dict[str, Any]:
+    """Return the arguments of `init_process_group` for the processes of this attempt alone."""
+    rank, world_size, port = (int(os.environ[one]) for one in ('RANK', 'WORLD_SIZE', 'MASTER_PORT'))
+    store = TCPStore(os.environ['MASTER_ADDR'], port, world_size, is_master=False)
+    attempt = os.environ['TORCHELASTIC_RESTART_COUNT']
     return {
-        'store': distributed.PrefixStore(f'start_{count}', store),
-        'rank': int(values['RANK']),
-        'world_size': int(values['WORLD_SIZE']),
+        'store': PrefixStore(f'attempt_{attempt}', store),
+        'rank': rank,
+        'world_size': world_size,
     }
 
 

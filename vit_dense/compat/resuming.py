@@ -16,7 +16,7 @@ from .checkpoint_writing import read_last_checkpoint
 from .finite_values import list_non_finite
 from .safe_load import safe_load
 
-__all__ = ['find_latest_checkpoint', 'find_sound_checkpoint', 'install']
+__all__ = ['find_latest_checkpoint', 'install']
 
 
 def install() -> None:
@@ -25,49 +25,39 @@ def install() -> None:
         vars(module).update(find_latest_checkpoint=find_latest_checkpoint)
 
 
-def find_latest_checkpoint(path: str) -> str | None:
-    """Return the checkpoint of the work directory `path` to resume from, as mmengine does.
+def find_latest_checkpoint(path: str | os.PathLike[str]) -> str | None:
+    """Return the checkpoint of the work directory `path` to resume from, or None if it has none.
 
-    An address and a folder (sharded checkpoints) in `last_checkpoint` are returned unseen. For
-    files, see `find_sound_checkpoint`.
-    """
-    recorded = read_last_checkpoint(path)
-    if '://' in recorded or os.path.isdir(recorded):
-        return recorded
-    found = find_sound_checkpoint(path)
-    return None if found is None else str(found)
-
-
-def find_sound_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
-    """Return the file of a work directory to resume from, or None if it has no checkpoints.
-
-    It is the file that `last_checkpoint` names: by its name in `folder`, which may have been moved,
-    else by its path. If that cannot be resumed, it is the newest `*.pth` in `folder` that can: it
-    is whole, holds the state of an optimizer, and no NaN.
+    It is the file that `last_checkpoint` names: by its name in `path`, which may have been moved,
+    else as it stands, without a look inside if it is an address or a folder (sharded checkpoints).
+    If that cannot be resumed, it is the newest `*.pth` in `path` that can: it is whole, holds the
+    state of an optimizer, and no NaN.
 
     Raises:
         ValueError: There are checkpoints, but none can be resumed.
     """
+    recorded = read_last_checkpoint(path)
+    if '://' in recorded or os.path.isdir(recorded):
+        return recorded
     passed: list[str] = []
-    for path in _candidates(Path(folder)):
-        reason = _why_unsound(path)
+    for file in _candidates(Path(path), recorded):
+        reason = _why_unsound(file)
         if not reason:
             if passed:
-                text = f'Resuming from {path}. Passed over: {"; ".join(passed)}.'
+                text = f'Resuming from {file}. Passed over: {"; ".join(passed)}.'
                 print_log(text, logger='current', level=logging.WARNING)
-            return path
-        passed.append(f'{path.name} {reason}')
+            return str(file)
+        passed.append(f'{file.name} {reason}')
     if not passed:
         return None
     raise ValueError(
-        f'No checkpoint in {folder} can be resumed: {"; ".join(passed)}.\nTo start a new training, '
+        f'No checkpoint in {path} can be resumed: {"; ".join(passed)}.\nTo start a new training, '
         'give another --work-dir (with load_from for the weights of a file), or remove these files.'
     )
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
+def _candidates(folder: Path, recorded: str) -> Iterator[Path]:
     """Yield files, the best first; the recorded one even if it does not exist."""
-    recorded = read_last_checkpoint(folder)
     named = folder / os.path.basename(recorded)
     if recorded:
         yield named if os.path.isfile(named) or not os.path.isfile(recorded) else Path(recorded)

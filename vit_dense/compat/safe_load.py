@@ -78,6 +78,11 @@ def safe_load(
             f'checkpoint {name}: got a {type(content).__name__} at the top level; it must '
             f'be a dict (of weights, or with a `state_dict`). Save `model.state_dict()` instead.'
         )
+    if not isinstance(weights := content.get('state_dict', {}), dict):
+        raise ValueError(
+            f'checkpoint {name}: `state_dict` is a {type(weights).__name__}; it must be a dict of '
+            'weights. Save `model.state_dict()` there.'
+        )
     restore_histories(content)
     return content
 

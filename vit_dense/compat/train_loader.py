@@ -123,6 +123,8 @@ class _TrainIterator:
     def _start(self) -> None:
         batches = train_batches(self._dataloader)
         if batches is not None:
+            if self._to_skip and not len(batches):
+                raise ValueError('The training data give no batch: lower batch_size.')
             while lacking := batches.skip(self._to_skip):
                 self._to_skip = lacking
                 self._next_epoch()

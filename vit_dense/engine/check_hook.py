@@ -4,13 +4,13 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from .same_data import check_same_data
 from .wrappers import iter_datasets, unwrap
 
 
@@ -63,6 +63,20 @@ class CheckHook(Hook):
         for metric in evaluator.metrics:
             for part in iter_datasets(loader.dataset):
                 self.check_metric(metric, part, split)
+
+
+def check_same_data(dataset: Any, split: str) -> None:
+    """Raise `ValueError`, on all processes, if their data sets differ in length or classes."""
+    parts = iter_datasets(dataset)
+    classes = tuple((getattr(one, 'metainfo', None) or {}).get('classes') for one in parts)
+    found = all_gather_object((len(dataset), classes))
+    sizes = [size for size, _ in found]
+    if any(one != found[0] for one in found):
+        what = f'length, {sizes}' if len({*sizes}) > 1 else 'names of the classes'
+        raise ValueError(
+            f'The processes have different {split} data sets: they differ in the {what}. Give '
+            'every machine the same config and the same files.'
+        )
 
 
 def check_schedule(runner: Runner) -> None:

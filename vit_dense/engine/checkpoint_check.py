@@ -15,10 +15,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from ..compat.finite_values import list_non_finite
 from ..weights import ForeignModel, LoadReport, recognise_foreign
-from ..weights.match import compare, require, shorten
-from ..weights.names import drop_left_out_maps, strip_parallel
+from ..weights.match import compare, require, require_finite, shorten
+from ..weights.names import strip_parallel
 from .resume_check import check_resumable
 from .wrappers import iter_datasets, unwrap
 
@@ -35,8 +34,7 @@ def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool
         strict: Whether every tensor must be there.
 
     Raises:
-        CheckpointMismatchError: The checkpoint is of another model.
-        ValueError: The checkpoint holds NaN or infinity.
+        CheckpointMismatchError: The checkpoint is of another model, or holds NaN or infinity.
     """
     foreign = recognise_foreign(checkpoint.get('state_dict', checkpoint))
     if foreign is not None:
@@ -45,9 +43,7 @@ def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool
         given = _strip(checkpoint)
         if strict:
             report = LoadReport('The checkpoint')
-            own = model.state_dict()
-            drop_left_out_maps(given, own.keys())
-            compare(given, own, report)
+            compare(given, model.state_dict(), report)
             advice = (
                 'Give the checkpoint that this config trained, or the config that trained this '
                 'checkpoint'
@@ -131,7 +127,6 @@ class CheckpointCheckHook(Hook):
             if name.startswith(_BACKBONE) and name not in statistics
         }
         report = LoadReport('load_from')
-        drop_left_out_maps(inside, own.keys())
         compare(inside, own, report)
         if self.min_backbone > 0:
             require(
@@ -154,18 +149,9 @@ class CheckpointCheckHook(Hook):
 
 
 def _check_finite(checkpoint: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise `ValueError` if what `model` takes from a checkpoint is NaN or infinite.
-
-    Buffers may hold infinity, such as masks.
-    """
     own, given = model.state_dict(), checkpoint.get('state_dict', checkpoint)
     used = {name: tensor for name, tensor in given.items() if name in own}
-    bad = list_non_finite(used, {name for name, _ in model.named_buffers()})
-    if bad:
-        raise ValueError(
-            f'The checkpoint holds NaN or infinity in {len(bad)} tensors, so the training that '
-            f'wrote it had diverged: {shorten(bad)}.\nGive an earlier checkpoint.'
-        )
+    require_finite(used, model, LoadReport('The checkpoint'))
 
 
 def _strip(checkpoint: dict[str, Any]) -> dict[str, Any]:

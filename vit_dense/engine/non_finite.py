@@ -132,12 +132,12 @@ class NonFiniteHook(Hook):
 
     def _handle(self, norm: float, optimizer: Optimizer) -> None:
         """Leave out this update, or end the training."""
-        self._restore_buffers()
         terms = ', '.join(f'{name} {term.mean().item():.4g}' for name, term in self._losses)
         cause = f'loss or gradient: {terms or "losses unknown"}, norm of the gradient {norm:.4g}'
         if self._skips >= self.max_skips:
             self._stop(cause)
         self._skips += 1
+        self._restore_buffers()
         text = f'{self._describe(cause)}\nUpdate left out ({self._skips} of {self.max_skips}).'
         print_log(text, 'current', logging.WARNING)
         optimizer.zero_grad(set_to_none=True)

@@ -11,21 +11,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from mmengine.device import get_device
 from mmengine.hooks import EMAHook
 from mmengine.model import convert_sync_batchnorm
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import AmpOptimWrapper, OptimWrapperDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-_DTYPES = ('float32', 'bfloat16')
-# The first value is the default.
-_OPTIONS: dict[str, tuple[Any, ...]] = {
-    'param_dtype': _DTYPES,
-    'reduce_dtype': _DTYPES,
-    'reshard_after_forward': (True, False),
-}
+_SETTINGS: list[dict] = [{}, {'param_dtype': 'float32'}, {'param_dtype': 'bfloat16'}]
 
 
 @RUNNERS.register_module()
@@ -37,13 +32,9 @@ class ShardedRunner(Runner):
         runner_type = 'ShardedRunner'
         sharding = dict(param_dtype='bfloat16')  # may be left out
 
-    Options in `sharding`:
-
-    - `param_dtype`: 'float32' (default) or 'bfloat16', in which the blocks of the ViT compute. What
-      the optimizer updates, the tokens between blocks, adapter and heads remain float32.
-    - `reduce_dtype`: 'float32' (default) or 'bfloat16', in which gradients are averaged.
-    - `reshard_after_forward`: True (default) frees a block's parameters after its forward and
-      gathers them again for its backward; False keeps them, which is faster and takes more memory.
+    `param_dtype` is 'float32' (default) or 'bfloat16', in which the blocks of the ViT compute. What
+    the optimizer updates, the tokens between blocks, adapter and heads remain float32, and so does
+    the average of gradients.
 
     During an evaluation every process holds all parameters, because the processes run the model on
     images of different sizes, and sliding windows would run it a different number of times.
@@ -57,29 +48,19 @@ class ShardedRunner(Runner):
         Raises:
             ValueError: There is one process only, or the config has what cannot be sharded.
         """
-        self._options()
+        if (given := self.cfg.get('sharding') or {}) not in _SETTINGS:
+            raise ValueError(
+                f"sharding={given}: allowed is dict(param_dtype='float32') or 'bfloat16'."
+            )
         if not self.distributed:
             raise ValueError(
                 "runner_type='ShardedRunner' divides a model among processes, and this is one "
                 'alone. Start torchrun --nproc_per_node=N tools/train.py CONFIG --launcher '
                 'pytorch, or leave runner_type out.'
             )
-        if self.cfg.get('model_wrapper_cfg') or self.cfg.get('find_unused_parameters'):
-            raise ValueError(
-                'ShardedRunner replaces model wrappers, and parameters that no process uses need '
-                'no option: remove model_wrapper_cfg and find_unused_parameters from the config.'
-            )
+        if self.cfg.get('model_wrapper_cfg'):
+            raise ValueError('ShardedRunner replaces model wrappers: remove model_wrapper_cfg.')
         return super().train()
-
-    def _options(self) -> dict[str, Any]:
-        given = self.cfg.get('sharding') or {}
-        for name, value in given.items():
-            if name not in _OPTIONS:
-                raise ValueError(f'sharding has no option {name!r}; it has {", ".join(_OPTIONS)}.')
-            if value not in _OPTIONS[name]:
-                allowed = ' or '.join(map(repr, _OPTIONS[name]))
-                raise ValueError(f'sharding.{name}={value!r}: allowed is {allowed}.')
-        return {name: given.get(name, allowed[0]) for name, allowed in _OPTIONS.items()}
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Leave the model on the CPU, without a wrapper."""
@@ -106,17 +87,19 @@ class ShardedRunner(Runner):
         """Shard the model, its averages, and the optimizer's states."""
         from .sharding import rebind_optimizer, shard_model
 
-        if isinstance(self.optim_wrapper, OptimWrapperDict):
+        if isinstance(self.optim_wrapper, OptimWrapperDict | AmpOptimWrapper):
             raise ValueError(
-                'ShardedRunner takes one optimizer, and optim_wrapper has several: leave '
-                'runner_type out.'
+                f'ShardedRunner takes one OptimWrapper, got {type(self.optim_wrapper).__name__}: '
+                "for mixed precision set sharding=dict(param_dtype='bfloat16') instead of --amp; "
+                'for several optimizers leave runner_type out.'
             )
         names = {parameter: name for name, parameter in self.model.named_parameters()}
-        shard_model(self.model, **self._options())
+        dtype = getattr(torch, (self.cfg.get('sharding') or {}).get('param_dtype', 'float32'))
+        shard_model(self.model, dtype)
         rebind_optimizer(self.optim_wrapper.optimizer, names, dict(self.model.named_parameters()))
         for hook in self._ema_hooks():
             average, inner = hook.ema_model, hook.ema_model.module
-            shard_model(inner, **self._options())
+            shard_model(inner, dtype)
             entries = inner.state_dict() if average.update_buffers else inner.named_parameters()
             average.avg_parameters = dict(entries)
             hook._swap_ema_parameters = partial(self._swap, hook._swap_ema_parameters)
@@ -129,7 +112,7 @@ class ShardedRunner(Runner):
         """Swap the weights with their averages, of which each process holds a part."""
         from .sharding import release
 
-        release(self.model, **self._options())
+        release(self.model)
         swap()
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
@@ -137,7 +120,7 @@ class ShardedRunner(Runner):
         from .sharding import hold_whole, release
 
         if self._is_sharded and fn_name in ('after_val_epoch', 'after_test_epoch'):
-            release(self.model, **self._options())
+            release(self.model)
         super().call_hook(fn_name, **kwargs)
         if self._is_sharded and fn_name in ('before_val_epoch', 'before_test_epoch'):
             hold_whole(self.model)

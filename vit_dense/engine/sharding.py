@@ -4,10 +4,10 @@ Each block of a ViT is a unit of `torch.distributed.fsdp.fully_shard`, and the m
 Parameters become `DTensor`s, each divided along its first dimension, under their own names.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -21,19 +21,12 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-@runtime_checkable
-class ShardableModule(Protocol):
-    """A backbone that is sharded by blocks."""
+def shard_model(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """Divide `model` among all processes, in place, on their devices.
 
-    def shard_blocks(self, shard: Callable[[nn.Module], Any]) -> None:
-        """Call `shard` on each block."""
-        ...
-
-
-def shard_model(
-    model: nn.Module, *, param_dtype: str, reduce_dtype: str, reshard_after_forward: bool
-) -> None:
-    """Divide `model` among all processes, in place, on their devices; see `ShardedRunner`.
+    Args:
+        model: Modules with a method `shard_blocks`, such as `TimmViT`, are divided by blocks.
+        dtype: In which those blocks compute.
 
     Raises:
         ValueError: A parameter has no dimension.
@@ -45,16 +38,12 @@ def shard_model(
         )
     device = get_device()
     shard = partial(fully_shard, mesh=init_device_mesh(device, (get_world_size(),)))
-    of_root = of_block = MixedPrecisionPolicy(reduce_dtype=getattr(torch, reduce_dtype))
-    if param_dtype != 'float32':
-        of_block = MixedPrecisionPolicy(
-            getattr(torch, param_dtype), of_root.reduce_dtype, output_dtype=torch.float32
-        )
+    of_root = of_block = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    if dtype != torch.float32:
+        of_block = MixedPrecisionPolicy(dtype, torch.float32, output_dtype=torch.float32)
     for module in list(model.modules()):
-        if isinstance(module, ShardableModule):
-            module.shard_blocks(
-                partial(shard, mp_policy=of_block, reshard_after_forward=reshard_after_forward)
-            )
+        if shard_blocks := getattr(module, 'shard_blocks', None):
+            shard_blocks(partial(shard, mp_policy=of_block, reshard_after_forward=True))
         elif isinstance(module, BaseDataPreprocessor):
             module.to(device)
     # The backward pass starts with the root's parameters: they are kept for it.
@@ -106,11 +95,10 @@ def hold_whole(model: nn.Module) -> None:
         module.unshard()
 
 
-def release(model: nn.Module, *, reshard_after_forward: bool, **_: Any) -> None:
-    """Free what `hold_whole` gathered; options as for `shard_model`."""
+def release(model: nn.Module) -> None:
+    """Free what `hold_whole` gathered."""
     for module in _units(model):
-        keeps = module is model or not reshard_after_forward
-        module.set_reshard_after_forward(not keeps, recurse=False)
+        module.set_reshard_after_forward(module is not model, recurse=False)
         module.reshard()
 
 

@@ -19,8 +19,8 @@ from mmengine.logging import print_log
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization.vis_backend import BaseVisBackend
 
-TRACKERS = ('tensorboard', 'mlflow', 'wandb')  # also the names of their packages
-_BACKENDS = {
+# Names of the packages, and mmengine's backends.
+TRACKERS = {
     'tensorboard': 'TensorboardVisBackend',
     'mlflow': 'MLflowVisBackend',
     'wandb': 'WandbVisBackend',
@@ -88,7 +88,7 @@ class TrackerVisBackend(BaseVisBackend):
         super().__init__(save_dir)
         self.tracker = tracker
         self._has_warned = False
-        kind = _BACKENDS[tracker]
+        kind = TRACKERS[tracker]
         self._backend = VISBACKENDS.build({'type': kind, 'save_dir': save_dir, **(settings or {})})
 
     @property

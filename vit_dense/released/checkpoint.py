@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..weights.match import LoadReport, compare, shorten
-from ..weights.names import drop_left_out_maps, strip_parallel, strip_prefix
+from ..weights.names import strip_parallel, strip_prefix
 from .heads import rename_heads
 from .settings import BEIT_TABLE, backbone_settings, describe, has_layer_scale
 
@@ -197,7 +197,6 @@ class Released:
         report = LoadReport(source, prefix=self.prefix, recognised=str(self), adapted=notes)
         report.is_whole_model = True
         report.outside = 0 if whole else len(self.others)
-        drop_left_out_maps(state, expected.keys())
         compare(state, expected, report)
         return state, report
 

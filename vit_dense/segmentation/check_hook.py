@@ -4,7 +4,6 @@ Otherwise errors appear late and deep inside a library: a shape error of a convo
 error of a loss, a device-side assertion, or no error and a wrong mIoU.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +20,7 @@ from ..engine.wrappers import iter_datasets, unwrap
 from ..weights.match import shorten
 from .dataset import CheckedSegDataset, check_samples
 
-if TYPE_CHECKING:  # else it would import mmdet for every model
+if TYPE_CHECKING:
     from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
 
 # What mmseg's loading writes if reduce_zero_label or a choice of classes removes a label.
@@ -93,14 +92,10 @@ def iter_heads(model: nn.Module) -> Iterator[tuple[str, Head]]:
         found = getattr(model, name, None)
         several = isinstance(found, nn.ModuleList)
         for index, head in enumerate(found if isinstance(found, nn.ModuleList) else [found]):
-            if isinstance(head, BaseDecodeHead) or _is_mask2former(head):
+            # By name: the class would import mmdet for every model.
+            names = {kind.__name__ for kind in type(head).__mro__}
+            if names & {'BaseDecodeHead', 'Mask2FormerHead'}:
                 yield f'{name}[{index}]' if several else name, head
-
-
-def _is_mask2former(head: object) -> bool:
-    """Return whether `head` is of mmseg's class, which is imported if there is an instance."""
-    module = sys.modules.get('mmseg.models.decode_heads.mask2former_head')
-    return module is not None and isinstance(head, module.Mask2FormerHead)
 
 
 def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> None:

@@ -13,11 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..compat.finite_values import list_non_finite
 from .convert import FILTER_ERRORS, find_filter, to_timm_names
 from .foreign import recognise_foreign
 from .identify import Identity, depth_of, explain, name_layout
-from .match import CheckpointMismatchError, LoadReport, compare, require, shorten, shortfall
+from .match import (
+    CheckpointMismatchError,
+    LoadReport,
+    compare,
+    require,
+    require_finite,
+    shorten,
+    shortfall,
+)
 from .names import bare_vit_names, strip_prefix
 from .read import read_tensors
 from .resize import fit_channels, fit_kernel, fit_line_tables, fit_positions
@@ -118,7 +125,7 @@ def load_vit_weights(
     ) or _other_reason(report, expected, hint, whole=min_matched > 0, resize_patch=resize_patch)
     if reason:
         raise _mismatch(report, identity, model, reason)
-    _require_finite(fitting, model, report)
+    require_finite(fitting, model, report)
     with torch.no_grad():
         model.load_state_dict(fitting, strict=False)
     return report
@@ -172,21 +179,10 @@ def load_pyramid_weights(
         ignored=lambda name: name not in expected and (name in known or name.startswith(heads)),
     )
     require(report, type(model).__name__, advice=advice)
-    _require_finite(fitting, model, report)
+    require_finite(fitting, model, report)
     with torch.no_grad():
         model.load_state_dict(fitting, strict=False)
     return report
-
-
-def _require_finite(tensors: dict[str, Tensor], model: nn.Module, report: LoadReport) -> None:
-    """Raise an error if tensors to load hold NaN, or infinity outside of buffers."""
-    if bad := list_non_finite(tensors, {name for name, _ in model.named_buffers()}):
-        raise CheckpointMismatchError(
-            report,
-            type(model).__name__,
-            f'{len(bad)} tensors hold NaN or infinity ({shorten(bad)})',
-            advice='the file is damaged or its training had diverged: take another one',
-        )
 
 
 def _take_vit(

@@ -5,9 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ['CheckpointMismatchError', 'LoadReport', 'compare', 'require', 'shorten', 'shortfall']
+from ..compat.finite_values import list_non_finite
+from .names import is_left_out_map
+
+__all__ = [
+    'CheckpointMismatchError',
+    'LoadReport',
+    'compare',
+    'require',
+    'require_finite',
+    'shorten',
+    'shortfall',
+]
 
 _SHOWN = 6  # names listed per row; more would bury the counts
 # Batch norms count batches. Old files lack the counts, and no forward pass reads them.
@@ -142,7 +153,7 @@ def compare(
                 fitting[name] = tensor
             else:
                 report.mismatched[name] = (_numbers(tensor), _numbers(target))
-        elif ignored(name) or name.endswith(_COUNTER):
+        elif ignored(name) or name.endswith(_COUNTER) or is_left_out_map(name, expected):
             report.ignored.append(name)
         elif target is None:
             report.unexpected.append(name)
@@ -223,6 +234,18 @@ def require(
     reason = shortfall(report, min_matched=min_matched, option=option, leftovers=leftovers)
     if reason:
         raise CheckpointMismatchError(report, model, reason, advice=advice)
+
+
+def require_finite(tensors: Mapping[str, Any], model: nn.Module, report: LoadReport) -> None:
+    """Raise `CheckpointMismatchError` for NaN, and for infinity outside of the model's buffers."""
+    if bad := list_non_finite(tensors, {name for name, _ in model.named_buffers()}):
+        raise CheckpointMismatchError(
+            report,
+            type(model).__name__,
+            f'NaN or infinity in {len(bad)} tensors: {shorten(bad)}',
+            advice='The training that wrote it had diverged, or the file is damaged: give an '
+            'earlier checkpoint or another file',
+        )
 
 
 def shorten(names: Collection[str]) -> str:

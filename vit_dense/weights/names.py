@@ -6,7 +6,7 @@ understands (see `convert`).
 """
 
 import re
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, TypeVar
 
 from torch import Tensor
@@ -15,14 +15,14 @@ from .google import from_google, is_google
 from .huggingface import from_hugging_face, is_hugging_face
 from .renaming import rename
 
-__all__ = ['ViTNames', 'bare_vit_names', 'drop_left_out_maps', 'strip_parallel', 'strip_prefix']
+__all__ = ['ViTNames', 'bare_vit_names', 'is_left_out_map', 'strip_parallel', 'strip_prefix']
 
 Value = TypeVar('Value')
 
 _PARALLEL = ('module.', '_orig_mod.')  # DistributedDataParallel, torch.compile
 # A parameter of every adapter that interacts with its ViT, and parts that belong to one map each.
 _ADAPTER = 'level_embed'
-_MAP_PARTS = ('up.', 'spm.fc1.', 'norm1.', 'norm2.', 'norm3.', 'norm4.')
+_MAP_PART = re.compile(r'(|.*\.)(?:up|spm\.fc1|norm[1-4])\.')
 # Names at the root of a ViT, in some layout; what precedes one is a wrapper.
 _ROOTS = (
     'patch_embed.proj.weight',
@@ -147,19 +147,16 @@ def _from_openmmlab(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {rename(name, _OPENMMLAB): tensor for name, tensor in tensors.items()}
 
 
-def drop_left_out_maps(tensors: MutableMapping[str, Tensor], own: Collection[str]) -> None:
-    """Remove the tensors of maps that an adapter does not return (`out_indices`), in place.
+def is_left_out_map(name: str, own: Collection[str]) -> bool:
+    """Return whether a tensor is of a map that an adapter does not return (`out_indices`).
 
     Files of adapters with all maps fit then as well.
 
     Args:
-        tensors: Of a file, under the names of `own`.
+        name: In a file, as it would be in the model.
         own: The names of the model's parameters.
     """
-    for root in [one.removesuffix(_ADAPTER) for one in tensors if one.endswith(_ADAPTER)]:
-        if f'{root}{_ADAPTER}' not in own:
-            continue
-        for part in _MAP_PARTS:
-            if not any(name.startswith(f'{root}{part}') for name in own):
-                for name in [one for one in tensors if one.startswith(f'{root}{part}')]:
-                    del tensors[name]
+    found = _MAP_PART.match(name)
+    if not found or f'{found[1]}{_ADAPTER}' not in own:
+        return False
+    return not any(one.startswith(found[0]) for one in own)

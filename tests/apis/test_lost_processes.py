@@ -33,7 +33,7 @@ def kill(number: int) -> Callable[[], object]:
     ('end', 'cause', 'advice'),
     [
         (kill(signal.SIGKILL), 'SIGKILL', 'Lower num_workers, prefetch_factor or batch_size'),
-        (kill(signal.SIGBUS), '/dev/shm has ', '--shm-size'),
+        (kill(signal.SIGBUS), '(/dev/shm) is full', '--shm-size'),
         (kill(signal.SIGUSR1), '"User defined signal 1"', 'train_dataloader.num_workers=0'),
         (lambda: os._exit(3), 'exited without an error message', 'num_workers=0'),
     ],
