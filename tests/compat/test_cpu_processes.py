@@ -60,6 +60,25 @@ def test_each_attempt_of_torchrun_has_its_own_store(
     assert not started[0]['store'].check(['address'])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('TORCHELASTIC_RESTART_COUNT', '0'),
+        ('GROUP_WORLD_SIZE', '2'),
+        ('TORCHELASTIC_USE_AGENT_STORE', 'False'),
+    ],
+)
+def test_torch_makes_other_stores(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Of the first attempt; of several machines, whose counts differ; of its own for each."""
+    monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', '1')
+    monkeypatch.setenv(name, value)
+    dist.init_dist('pytorch')
+    assert 'store' not in started[0]
+
+
 def test_launcher_without_its_program(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

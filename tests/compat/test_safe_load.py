@@ -209,6 +209,14 @@ def test_safetensors(tmp_path: Path) -> None:
         CheckpointLoader.load_checkpoint(path)
 
 
+def test_zeros_after_a_power_loss_get_no_advice_to_unpickle(tmp_path: Path) -> None:
+    path = tmp_path / 'zeros.pth'
+    path.write_bytes(bytes(10_000))
+    with pytest.raises(ValueError, match=r'10000 bytes. cannot be read .*damaged') as caught:
+        safe_load(path)
+    assert 'weights_only' not in str(caught.value)
+
+
 @pytest.mark.parametrize('count', [1, 400])
 def test_flipped_bytes_are_refused(tmp_path: Path, count: int) -> None:
     path = tmp_path / 'flipped.pth'

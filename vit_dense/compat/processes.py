@@ -6,7 +6,8 @@ stays as configured.
 
 When torchrun restarts its processes, torch 2.11 gives them the store of the attempt before. They
 find the addresses of ended processes in it, and often fail to connect, so each attempt gets a part
-of the store for itself.
+of the store for itself. Several machines count attempts differently, each its own faults: there the
+variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 of torch makes a new store for each attempt.
 """
 
 import os
@@ -58,7 +59,7 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
             f'with {command} tools/train.py CONFIG --launcher {launcher}. For a single process '
             'leave --launcher out.'
         )
-    if launcher == 'pytorch' and os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') != '0':
+    if launcher == 'pytorch' and _has_store_of_before():
         options.update(_store_of_attempt())
     if get_device() == 'cpu':
         _init_without_gpu(launcher, 'gloo' if backend == 'nccl' else backend, **options)
@@ -71,6 +72,14 @@ def _init_dist(launcher: str, backend: str = 'nccl', **options: Any) -> None:
             f'{gpus}), or set CUDA_VISIBLE_DEVICES.'
         )
     _mmengine_init_dist(launcher, backend, **options)
+
+
+def _has_store_of_before() -> bool:
+    """Return whether this is a later attempt of torchrun on one machine, with a shared store."""
+    expected = {'GROUP_WORLD_SIZE': '1', 'TORCHELASTIC_USE_AGENT_STORE': 'True'}
+    return os.environ.get('TORCHELASTIC_RESTART_COUNT', '0') != '0' and all(
+        os.environ.get(name, value) == value for name, value in expected.items()
+    )
 
 
 def _store_of_attempt() -> dict[str, Any]:

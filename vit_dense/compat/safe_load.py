@@ -192,9 +192,10 @@ def _explain(name: str, size: int, error: Exception) -> str:
         )
     # torch puts its advice on `weights_only` before the reason, and more after it.
     text = str(error).rpartition('WeightsUnpickler error: ')[2].strip()
-    if isinstance(error, KeyError):  # a name alone, e.g. 101, says nothing
-        text = 'not a pickle file'
     reason = (text or type(error).__name__).splitlines()[0]
+    # A name alone, e.g. 101, says nothing; advice to switch the protection off is never passed on.
+    if isinstance(error, KeyError) or 'weights_only' in reason:
+        reason = 'not a pickle file'
     return (
         f'checkpoint {name} ({size} bytes) cannot be read ({reason}): it is '
         f'damaged, cut short, or not written by torch.save with its default protocol. Download or '
