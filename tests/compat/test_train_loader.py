@@ -8,6 +8,7 @@ import pytest
 import torch
 from noisy_training import BATCH, ITEMS, assert_same, noisy_config, train
 
+from vit_dense.compat import train_loader
 from vit_dense.compat.safe_load import safe_load
 
 SAMPLERS = {'infinite': 'InfiniteSampler', 'default': 'DefaultSampler'}
@@ -114,3 +115,19 @@ def test_log_of_a_resumed_epoch_counts_from_its_position(tmp_path: Path) -> None
     seen = [line for line in log.read_text().splitlines() if 'Epoch(train)' in line]
     assert '[2][4/5]' in seen[0]
     assert '[3][5/5]' in seen[-1]
+
+
+def test_another_batch_size_and_an_end_that_is_reached_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(train_loader, 'print_log', lambda text, *_: seen.append(text))
+    file = saved_at(7, tmp_path / 'first')
+    config = noisy_config(tmp_path / 'a', load_from=file, resume=True)
+    config['train_dataloader']['batch_size'] = BATCH + 1
+    train(config)
+    assert len(seen) == 1
+    assert f'had {BATCH} samples per iteration and continues with {BATCH + 1}' in seen[0]
+    limits = {'by_epoch': False, 'max_iters': 7}
+    train(noisy_config(tmp_path / 'b', load_from=file, resume=True, train_cfg=limits))
+    assert seen[1:] == ['Iteration 7 of 7 is reached: nothing is trained.']

@@ -176,6 +176,7 @@ def test_the_command_finds_modules_beside_the_config(tmp_path: Path) -> None:
     assert _replay_command(runner, Path('f/iter_3.pth')).startswith('tools/train.py w/a.py')
 
 
-def test_negative_skips_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='max_skips=-1 of NonFiniteHook'):
-        train(config(tmp_path, 'loss', max_skips=-1))
+def test_wrong_numbers_of_skips_are_refused(tmp_path: Path) -> None:
+    for wrong in (-1, 0.5):
+        with pytest.raises(ValueError, match=f'max_skips={wrong} of NonFiniteHook'):
+            train(config(tmp_path, 'loss', max_skips=wrong))

@@ -23,6 +23,7 @@ FILE_ONLY = re.compile(
     r'|"FileClient" will be deprecated'
     r'|"HardDiskBackend" is the alias'
     r'|layer +lr scale'
+    r'|Advance dataloader'  # untrue: see `train_loader`
 )
 _mmengine_logger_init = MMLogger.__init__
 _mmengine_log_env = Runner._log_env

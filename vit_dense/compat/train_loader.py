@@ -7,10 +7,13 @@ over in the sampler, which yields indices alone.
 """
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, loops
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
@@ -18,6 +21,7 @@ __all__ = ['TrainBatches', 'install', 'train_batches']
 
 # Entries of mmengine's message hub, which checkpoints hold.
 _SAMPLER_SEED = 'train_sampler_seed'
+_BATCH_SIZE = 'train_batch_size'  # of all processes
 _EPOCH = 'train_epoch'  # epoch, its number of batches, the iteration it began at
 
 
@@ -150,8 +154,12 @@ def _starting_at_position(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
         if batches is not None:
             batches.iteration = 0
             _resume_sampler(self, batches.sampler)
+            _compare_batch_sizes(self, batches)
         if isinstance(iterator := getattr(self, 'dataloader_iterator', None), _TrainIterator):
             iterator.skip(self._iter)
+        if self._iter >= self._max_iters:
+            text = f'Iteration {self._iter} of {self._max_iters} is reached: nothing is trained.'
+            print_log(text, 'current', logging.WARNING)
         try:
             return run(self)
         finally:
@@ -171,6 +179,24 @@ def _resume_sampler(loop: IterBasedTrainLoop | EpochBasedTrainLoop, sampler: Any
     if loop._iter > 0:
         sampler.seed = hub.get_info(_SAMPLER_SEED, sampler.seed)
     hub.update_info(_SAMPLER_SEED, sampler.seed)
+
+
+def _compare_batch_sizes(
+    loop: IterBasedTrainLoop | EpochBasedTrainLoop, batches: TrainBatches
+) -> None:
+    """Warn if a resumed training has another number of samples per iteration than before."""
+    hub, size = loop.runner.message_hub, getattr(batches.batches, 'batch_size', None)
+    if not isinstance(size, int):
+        return
+    size *= get_world_size()
+    before = hub.get_info(_BATCH_SIZE, size)
+    if loop._iter > 0 and before != size:
+        text = (
+            f'This training had {before} samples per iteration and continues with {size}: '
+            'iterations and learning rates mean something else from here on.'
+        )
+        print_log(text, 'current', logging.WARNING)
+    hub.update_info(_BATCH_SIZE, size)
 
 
 def _run_epoch(self: EpochBasedTrainLoop) -> None:

@@ -50,8 +50,10 @@ class NonFiniteHook(Hook):
     priority = 'ABOVE_NORMAL'  # before weights are averaged or saved
 
     def __init__(self, *, max_skips: int = 0) -> None:
-        if max_skips < 0:
-            raise ValueError(f'max_skips={max_skips} of NonFiniteHook must be 0 or more')
+        if not isinstance(max_skips, int) or max_skips < 0:
+            raise ValueError(
+                f'max_skips={max_skips!r} of NonFiniteHook must be a whole number of 0 or more'
+            )
         self.max_skips = max_skips
         self._skips = 0
         self._updated = True
