@@ -192,9 +192,8 @@ def test_exports(adapter):
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    'adapter', ['ViTAdapter', pytest.param('ViTCoMer', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('adapter', ['ViTAdapter', 'ViTCoMer'])
 def test_compiles_as_one_graph(adapter):
     """No graph break in forward or backward; without inductor, which would need a compiler."""
     model = build(adapter, vit={'window_size': 3}).train()

@@ -258,4 +258,6 @@ def test_averages_are_looked_at_too(tmp_path: Path) -> None:
     hook = CheckpointHook()
     average = {'module.weight': torch.tensor(NAN), 'module.mask': torch.tensor([0, -INF])}
     with pytest.raises(FloatingPointError, match=r'1 tensors \(module\.weight\)'):
-        hook.before_save_checkpoint(found, {'state_dict': {}, 'ema_state_dict': average})
+        hook.before_save_checkpoint(
+            found, {'meta': {'iter': 1}, 'state_dict': {}, 'ema_state_dict': average}
+        )

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -67,6 +67,8 @@ class CheckHook(Hook):
 
 def check_same_data(dataset: Any, split: str) -> None:
     """Raise `ValueError`, on all processes, if their data sets differ in length or classes."""
+    if get_world_size() == 1:
+        return
     parts = iter_datasets(dataset)
     classes = tuple((getattr(one, 'metainfo', None) or {}).get('classes') for one in parts)
     found = all_gather_object((len(dataset), classes))
