@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from tiny_training import tiny_config
 
 from vit_dense.apis import training, work_dir
 from vit_dense.apis.work_dir import lock_work_dir, make_work_dir
@@ -73,6 +74,18 @@ def test_one_process_of_several_locks(
         assert refused(tmp_path)
         monkeypatch.setenv(variable, '0')
         assert refused(tmp_path, launcher)
+
+
+def test_checkpoints_of_an_earlier_training_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(training, 'print_log', lambda text, **_: seen.append(text))
+    training.train_model(Config(tiny_config(tmp_path / 'work')))
+    assert seen == []
+    training.train_model(Config(tiny_config(tmp_path / 'work')))
+    assert f'{tmp_path / "work"} holds epoch_1.pth of an earlier training' in seen[0]
+    assert 'give --resume' in seen[0]
 
 
 def test_training_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

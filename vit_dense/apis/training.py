@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -70,13 +71,19 @@ def _train(config: Config) -> Runner:
         config.load_from = find_latest_checkpoint(folder)
     if config.get('resume') and config.get('load_from'):
         _skip_pretrained(config)
+    old = sorted(Path(folder).glob('*.pth')) if folder and not config.get('resume') else []
     runner = build_runner(config)
+    note = None
     if config.get('resume') and not config.get('load_from'):
-        print_log(
-            f'--resume: no checkpoint in {folder}. Training starts from the beginning.',
-            logger='current',
-            level=logging.WARNING,
+        note = f'--resume: no checkpoint in {folder}. Training starts from the beginning.'
+    elif old:
+        note = (
+            f'{folder} holds {old[-1].name} of an earlier training: this one starts from the '
+            'beginning and replaces files of the same names. To continue the earlier one, stop now '
+            'and give --resume.'
         )
+    if note:
+        print_log(note, logger='current', level=logging.WARNING)
     with explain_out_of_memory(runner):
         runner.train()
     return runner

@@ -23,6 +23,8 @@ FILE_ONLY = re.compile(
     r'|"FileClient" will be deprecated'
     r'|"HardDiskBackend" is the alias'
     r'|layer +lr scale'
+    r'|Auto resumed from the latest checkpoint None'
+    r'|Please make sure that the mlflow server is running'
     r'|Advance dataloader'  # untrue: see `train_loader`
 )
 _mmengine_logger_init = MMLogger.__init__

@@ -193,7 +193,8 @@ def _compare_batch_sizes(
     if loop._iter > 0 and before != size:
         text = (
             f'This training had {before} samples per iteration and continues with {size}: '
-            'iterations and learning rates mean something else from here on.'
+            'iterations and learning rates mean something else from here on. '
+            f'To keep {before}, change batch_size or the number of processes.'
         )
         print_log(text, 'current', logging.WARNING)
     hub.update_info(_BATCH_SIZE, size)
