@@ -107,8 +107,12 @@ def test_two_processes_reach_the_weights_of_one(project: Path) -> None:
     """The samplers give process r of n every n-th sample from r on: the same batches together."""
     one, two = (torch.load(project / name / 'iter_5.pth')['state_dict'] for name in ('one', 'two'))
     assert one.keys() == two.keys()
-    start = {name: (one[name].float() - two[name].float()).abs().max() for name in one}
-    assert max(start.values()) < 1e-5, max(start.items(), key=lambda item: item[1])
+    # Relative for weights above 1: a bias of the stem reaches 5.
+    differences = {
+        name: ((one[name] - two[name]).abs() / one[name].abs().clamp(min=1)).max().item()
+        for name in one
+    }
+    assert max(differences.values()) < 1e-5, max(differences.items(), key=lambda item: item[1])
     assert losses(project / 'two') == pytest.approx(losses(project / 'one'), abs=1e-5)
     assert len(losses(project / 'two')) == STEPS
 
