@@ -3,7 +3,6 @@
 It complains of unused parameters at the second step; a group of one process is enough to see it.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = tmp_path_factory.mktemp('store') / 'file'
-    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
+pytestmark = pytest.mark.usefixtures('process_group')
 
 
 class Whole(nn.Module):

@@ -4,7 +4,6 @@ DDP complains of unused parameters at the second step; a group of one process is
 Leaves whose small models are equal, such as those of one model in several sizes, train once.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,11 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
-from torch import distributed
 
 WIDTH, DEPTH, EDGE, CLASSES = 64, 6, 128, 2
 
 
-@pytest.fixture(scope='module', autouse=True)
-def _process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    store = tmp_path_factory.mktemp('store') / 'file'
-    distributed.init_process_group('gloo', init_method=f'file://{store}', rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
+pytestmark = pytest.mark.usefixtures('process_group')
 
 
 def shrink(config: Config) -> Any:

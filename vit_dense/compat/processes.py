@@ -6,8 +6,9 @@ stays as configured.
 
 When torchrun restarts its processes, torch 2.11 gives them the store of the attempt before. They
 find the addresses of ended processes in it, and often fail to connect, so each attempt gets a part
-of the store for itself. Several machines count attempts differently, each its own faults: there the
-variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 of torch makes a new store for each attempt.
+of the store for itself. On several machines each agent of torchrun counts its own restarts, so the
+numbers differ: there the variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes torch create a new
+store for each attempt.
 """
 
 import os
