@@ -13,7 +13,9 @@ standard library; `tests/configs` compares both on every config.
 """
 
 import ast
+import copy
 import pprint
+import re
 import shutil
 import types
 from pathlib import Path
@@ -21,6 +23,18 @@ from typing import Any
 
 BASE_KEY = '_base_'
 DELETE_KEY = '_delete_'
+PREFIX = 'vit_dense::'
+CONFIGS = Path(__file__).parents[1] / 'configs'
+# Not variables: the Runner or a command reads them.
+RUNNER_KEYS = {
+    *('model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg'),
+    *('val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler'),
+    *('val_evaluator', 'test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor'),
+    *('load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer'),
+    *('default_scope', 'randomness', 'experiment_name', 'cfg', 'runner_type', 'sharding'),
+    *('model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'tta_model', 'tta_pipeline'),
+    *('fp16', 'custom_imports', 'vis_backends'),
+}
 MODEL_INDEX = '# mmengine asks for this file; no config has released weights yet.\nImport: []\n'
 # mmengine evaluates `custom_imports` in the classic style only; read_base needs the imports here.
 _IMPORT_NOTE = '# read_base overlooks `custom_imports`, and may not meet an import statement'
@@ -72,40 +86,73 @@ def render(config: dict[str, Any], source: Path) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def load_config(path: Path) -> dict[str, Any]:
+def load_config(path: Path, given: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the values of a config with its bases merged, as mmengine reads them.
+
+    As with `vit_dense.compat.config_variables`, a variable that a config sets drives what its bases
+    compute from it.
+
+    Args:
+        path: The config.
+        given: Values for variables of the config, from a config that inherits it.
 
     Raises:
         ValueError: If two bases of one file define the same key.
         FileNotFoundError: If a base is missing.
     """
-    tree = ast.parse(path.read_text(encoding='utf-8'), str(path))
-    bases: list[str] = []
-    body = []
-    for statement in tree.body:
-        if _is_base_list(statement):
-            named = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
-            bases = [named] if isinstance(named, str) else list(named)
-        else:
-            body.append(statement)
-    tree.body = body
+    given = given or {}
+    passed: dict[str, Any] = {}
+    text = path.read_text(encoding='utf-8')
+    lines = ast.parse(text, str(path)).body
+    bases = [name for line in lines if _is_base_list(line) for name in _names(line)]
+    body = [line for line in lines if not _is_base_list(line)]
 
+    inherited = _load_bases(path, bases, given)
+    merged = _merge(_execute(body, path, inherited, given), inherited)
+    for is_read in (False, True):
+        changed = {
+            name: merged[name]
+            for name in inherited.keys() - RUNNER_KEYS
+            if merged[name] != inherited[name]
+            and is_read == bool(re.search(rf'{BASE_KEY}\W+{name}\b', text))
+        }
+        if changed:
+            kept = {name: inherited[name] for name in changed}
+            passed |= changed
+            inherited = _load_bases(path, bases, {**given, **passed})
+            own = _execute(body, path, _Namespace({**inherited, **kept}), given)
+            merged = _merge(own, inherited)
+    return _unwrap(merged)
+
+
+def _load_bases(path: Path, bases: list[str], given: dict[str, Any]) -> '_Namespace':
     inherited = _Namespace()
     for base in bases:
-        values = load_config(path.parent / base)
+        ours = base.startswith(PREFIX)
+        values = load_config(CONFIGS / base[len(PREFIX) :] if ours else path.parent / base, given)
         if double := inherited.keys() & values.keys():
             raise ValueError(f'{path}: {sorted(double)} come from two bases; keep them in one')
         inherited.update(_wrap(values))
+    return inherited
+
+
+def _execute(
+    body: list[ast.stmt], path: Path, inherited: '_Namespace', given: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the values that statements assign, with those of `given` in place of theirs."""
     scope: dict[str, Any] = {BASE_KEY: inherited}
-    exec(compile(tree, str(path), 'exec'), scope)
-    own = {
+    for statement in body:
+        exec(compile(ast.Module([statement], []), str(path), 'exec'), scope)
+        for name in given.keys() & scope.keys():
+            listed = isinstance(given[name], list) and isinstance(scope[name], tuple)
+            scope[name] = tuple(given[name]) if listed else copy.deepcopy(given[name])
+    return {
         key: value
         for key, value in scope.items()
         if key != BASE_KEY
         and not key.startswith('__')
         and not isinstance(value, types.FunctionType | types.ModuleType)
     }
-    return _unwrap(_merge(own, inherited))
 
 
 class _Namespace(dict[str, Any]):
@@ -123,6 +170,11 @@ def _is_base_list(statement: ast.stmt) -> bool:
         return False
     target = statement.targets[0]
     return isinstance(target, ast.Name) and target.id == BASE_KEY
+
+
+def _names(statement: ast.stmt) -> list[str]:
+    named = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
+    return [named] if isinstance(named, str) else list(named)
 
 
 def _merge(own: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,11 @@ def bases_of(path: Path) -> list[Path]:
     for statement in ast.parse(path.read_text()).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == '_base_':
             named = ast.literal_eval(statement.value)
-            return [path.parent / base for base in ([named] if isinstance(named, str) else named)]
+            named = [named] if isinstance(named, str) else named
+            return [
+                CONFIGS / base.removeprefix('vit_dense::') if '::' in base else path.parent / base
+                for base in named
+            ]
     return []
 
 

@@ -1,6 +1,7 @@
 """Load a config and build its runner, as OpenMMLab's tools do."""
 
 import difflib
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +9,18 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import ConfigParsingError
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..compat.config_paths import CONFIG_PREFIX, config_path
+from ..compat.config_variables import read_config, runner_keys
 from .config_checks import check_head_inputs, check_options
 
 # The value that visualizers inherit from the runtimes of this package and of OpenMMLab.
 _DEFAULT_BACKENDS = [{'type': 'LocalVisBackend'}]
 _NAMES_SHOWN = 5
+_ENDINGS = ('.py', '.json', '.yaml', '.yml')
 
 
 def load_config(
@@ -45,6 +49,8 @@ def load_config(
         path = str(config_path(path.removeprefix(CONFIG_PREFIX)))
     if not Path(path).is_file():
         raise ValueError(f'Config not found: {path}.{_nearest(path)}')
+    if Path(path).suffix not in _ENDINGS:
+        raise ValueError(f'{path} is no config: its name ends in one of {", ".join(_ENDINGS)}.')
     folder = str(Path(path).resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -52,7 +58,20 @@ def load_config(
     config.launcher = launcher
     if cfg_options:
         check_options(config, cfg_options)
+        known = {*config}
         _merge(config, cfg_options)
+        names = {key.partition('.')[0] for key in cfg_options} & known - runner_keys()
+        if names and Config._is_lazy_import(path):
+            print_log(
+                f'--cfg-options {", ".join(sorted(names))}: a config with read_base has been '
+                'computed before. Set the places where its value is used, too.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        elif names:
+            config = read_config(path, {name: config[name] for name in names})
+            config.launcher = launcher
+            _merge(config, {key: value for key, value in cfg_options.items() if key not in names})
     _apply_backends(config)
     if work_dir is not None:
         config.work_dir = work_dir
@@ -81,7 +100,8 @@ def _read(path: str) -> Config:
 def _merge(config: Config, options: dict[str, Any]) -> None:
     for key, value in options.items():
         try:
-            config.merge_from_dict({key: value})
+            # Numbers in dotted keys choose an entry of a list; in a dict they are keys.
+            config.merge_from_dict({key: value}, allow_list_keys='.' in key)
         except (KeyError, TypeError, AssertionError, AttributeError) as error:
             reason = error.args[0] if error.args else type(error).__name__
             raise ValueError(f'--cfg-options {key}={value}: {reason}') from error

@@ -1,17 +1,12 @@
 """Check a config before anything is built from it."""
 
 import difflib
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
-_FURTHER_KEYS = {
-    *('runner_type', 'sharding', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn'),
-    *('tta_model', 'tta_pipeline', 'auto_scale_lr', 'fp16'),
-}
+from ..compat.config_variables import runner_keys
 
 
 def check_options(config: Config, options: dict[str, Any]) -> None:
@@ -21,7 +16,7 @@ def check_options(config: Config, options: dict[str, Any]) -> None:
         config: The config that the options change.
         options: Dotted keys and the values to set.
     """
-    known = {*config, *inspect.signature(Runner).parameters, *_FURTHER_KEYS}
+    known = {*config, *runner_keys()}
     for key in options:
         first = key.partition('.')[0]
         if first not in known:

@@ -8,6 +8,7 @@
 | `config_packages`      | `_base_ = 'mmseg::...'` fails with the maintained forks               |
 | `config_paths`         | `_base_ = 'vit_dense::...'` requires a folder and adds a scope        |
 | `config_text`          | configs are formatted by yapf: minutes for some hundred classes       |
+| `config_variables`     | `crop_size = ...` in a config changes no pipeline that is inherited   |
 | `console`              | 600 lines of environment and config are printed before the first loss |
 | `deferred_imports`     | mmseg imports all of mmdet for two heads (called by the two tasks)    |
 | `default_hooks`        | `default_hooks = dict(NAME=None)` fails for hooks that mmengine lacks |
@@ -24,6 +25,7 @@ from . import (
     config_packages,
     config_paths,
     config_text,
+    config_variables,
     console,
     default_hooks,
     http_backend,
@@ -49,6 +51,7 @@ def apply() -> None:
     config_packages.install()
     config_paths.install()
     config_text.install()
+    config_variables.install()
     console.install()
     default_hooks.install()
     checkpoint_writing.install()

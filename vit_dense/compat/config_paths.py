@@ -7,11 +7,12 @@ although they are mmseg's. Our own classes are in the root registry and need no 
 """
 
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from mmengine.config import Config
 
-__all__ = ['CONFIG_PREFIX', 'config_path', 'install']
+__all__ = ['CONFIG_PREFIX', 'config_path', 'install', 'is_ours']
 
 CONFIG_PREFIX = 'vit_dense::'
 _PACKAGE = Path(__file__).parents[1]
@@ -33,13 +34,23 @@ def config_path(name: str) -> Path:
     Raises:
         ValueError: If there is no config of that name.
     """
-    folder = _PACKAGE.parent / 'configs' if _is_checkout() else _PACKAGE / '.mim' / 'configs'
+    folder = _folder()
     path = folder / name
     if not path.is_file():
         known = sorted(file.relative_to(folder).as_posix() for file in folder.rglob('*.py'))
         near = get_close_matches(name, known, n=3) or known[:3]
         raise ValueError(f'vit_dense has no config {name!r}: did you mean {", ".join(near)}?')
     return path
+
+
+@cache
+def is_ours(path: str) -> bool:
+    """Return whether an absolute path is that of a config of this package."""
+    return Path(path).resolve().is_relative_to(_folder().resolve())
+
+
+def _folder() -> Path:
+    return _PACKAGE.parent / 'configs' if _is_checkout() else _PACKAGE / '.mim' / 'configs'
 
 
 def _is_checkout() -> bool:
