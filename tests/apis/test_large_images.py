@@ -144,3 +144,29 @@ def test_tiles_and_slices_are_read_by_the_loader_of_the_config(tmp_path):
     np.testing.assert_array_equal(of_file.labels, of_array.labels)
     assert (segment_tiled(predictor, IMAGE)[0].labels != of_file.labels).any()
     np.testing.assert_array_equal(predictor.read(str(path)), 255 - IMAGE)
+
+
+def test_bands_and_their_scale_are_those_of_training(tmp_path):
+    """Twelve bits, and another order than in the file: as `LoadBands` in the test pipeline."""
+    rasterio = pytest.importorskip('rasterio')
+    path = str(tmp_path / 'image.tif')
+    deep = IMAGE.astype(np.uint16) * 16
+    size = {'height': IMAGE.shape[0], 'width': IMAGE.shape[1], 'count': 4, 'dtype': 'uint16'}
+    with rasterio.open(path, 'w', driver='GTiff', crs='EPSG:32633', **size) as file:
+        file.write(np.moveaxis(deep[..., [0, 1, 2, 0]], -1, 0))
+    predictor = segmentor()
+    loader = {'type': 'LoadBands', 'bands': [3, 2, 1], 'max_value': 255 * 16}
+    predictor.config.test_dataloader.dataset.pipeline[0] = loader
+    whole = predictor.tile_model().predictor
+    expected = whole.predict(IMAGE).labels
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_array_equal(whole.predict(path).labels, expected)
+    options = TileOptions(tile=512)
+    np.testing.assert_array_equal(segment_tiled(predictor, path, options)[0].labels, expected)
+    bands = segmentor(model_kwargs={'in_chans': 4})
+    bands.config.test_dataloader.dataset.pipeline[0] = loader
+    with pytest.raises(ValueError, match=r'scale arrays to 0\.\.255'):
+        bands.predict(deep[..., [0, 1, 2, 0]])
+    bands.config.test_dataloader.dataset.pipeline[0] = {'type': 'LoadBands', 'max_value': 1}
+    with pytest.raises(ValueError, match=r'scale arrays to 0\.\.255'):
+        bands.predict((IMAGE[..., [0, 1, 2, 0]] / 255).astype(np.float32))

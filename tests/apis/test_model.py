@@ -46,8 +46,7 @@ def make_config(name: str, data: Path) -> Config:
     for split in ('train', 'val', 'test'):
         config[f'{split}_dataloader'].update(num_workers=0, persistent_workers=False)
         config[f'{split}_dataloader'].dataset.data_root = str(data)
-    if 'ann_file' in config.test_evaluator:
-        config.test_evaluator.ann_file = str(data / 'annotations/instances_validation.json')
+    if name == DETECTION:
         config.model.test_cfg.rcnn.score_thr = 0.0
     config.default_hooks.pictures = None
     return config
@@ -165,9 +164,12 @@ def test_bad_files_are_told_in_one_line(
     (tmp_path / 'page.png').write_bytes(b'<html></html>')
     (tmp_path / 'good.png').write_bytes(images[0].read_bytes())
     cv2.imwrite(str(tmp_path / 'wide.png'), np.zeros((1, 30000, 3), np.uint8))
+    deep = cv2.imread(str(images[0])).astype(np.uint16) * 16  # would become black
+    cv2.imwrite(str(tmp_path / 'deep.png'), deep)
     found = dict(segmentor.iter_predictions(expand(tmp_path), PredictOptions(batch_size=4)))
     messages = {i.name: r.message for i, r in found.items() if isinstance(r, InputError)}
-    assert messages.keys() == {'cut.png', 'page.png', 'wide.png'}
+    assert messages.keys() == {'cut.png', 'page.png', 'wide.png', 'deep.png'}
+    assert 'LoadBands' in messages['deep.png']
     assert all(text.startswith(str(tmp_path / name)) for name, text in messages.items())
     assert not any('\n' in text for text in messages.values())
 

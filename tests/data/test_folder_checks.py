@@ -110,7 +110,7 @@ def test_mask_of_another_size(tmp_path: Path) -> None:
 
 
 def test_coloured_mask(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r'has 3 channels.*convert colours to indices'):
+    with pytest.raises(ValueError, match=r'has 3 channels.*colours=\[\(0, 0, 0\)\]'):
         check_masks([pair(tmp_path, np.zeros((4, 4, 3), np.uint8))], PLAIN)
 
 
@@ -146,3 +146,9 @@ def test_boxes_instead_of_masks(tmp_path: Path) -> None:
     folders = [str(tmp_path / 'images' / 'training')]
     with pytest.raises(ValueError, match=r'detection there .*vit_maskrcnn_custom\.py'):
         check_folders(str(tmp_path), folders, ['.jpg'], source='')
+
+
+def test_two_classes_of_one_colour() -> None:
+    rule = LabelRule(2, 255, False, None, [[1, 2, 3], [1, 2, 3]])
+    with pytest.raises(ValueError, match=r'\(1, 2, 3\) more than once'):
+        rule.check()

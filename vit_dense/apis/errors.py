@@ -38,6 +38,10 @@ _FOREIGN = (
         '{0}, {1} and {2} belong together: set all three, or all to None.',
     ),
     (r'Failed to get (\S*)$', 'The config has type={0!r}, which is not registered: correct it.'),
+    (
+        r"\[Errno 2\] No such file or directory: '(.+\.json)'",
+        'The file {0} does not exist: correct ann_file in the evaluator or data set.',
+    ),
     (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
     (
         r"'ConfigDict' object has no attribute '(\w+)'",

@@ -29,7 +29,9 @@ def tile_model_of(predictor: TorchPredictor) -> TileModel:
     multiples of stride 32 and of the windows of attention, if two of these fit in a tile.
     """
     config = copy.deepcopy(predictor.config)
+    loader: dict[str, Any] = {}
     for dataset in innermost_datasets(config.test_dataloader.dataset):
+        loader = dataset.pipeline[0] if _name(dataset.pipeline[0]) == 'LoadBands' else {}
         steps = [step for step in dataset.pipeline if _name(step) not in _RESIZING]
         dataset.pipeline = steps
     config.tta_model = None  # returns no scores, which blending needs
@@ -38,12 +40,15 @@ def tile_model_of(predictor: TorchPredictor) -> TileModel:
     module = unwrap(predictor.module)
     tile = _tile(predictor.config)
     align = _window(module)
+    highest = loader.get('max_value')
     return TileModel(
         predictor=native,
         channels=native.in_channels,
         tile=tile,
         align=align if 2 * align <= tile else 1,
         threshold=_threshold(module),
+        bands=loader.get('bands'),
+        scale_from=None if highest is None else (0, highest),
     )
 
 

@@ -15,13 +15,17 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from numpy.typing import NDArray
 from torch import nn
 
+from ..data.image_files import read_checked
+from ..data.pairs import IMAGE_SUFFIXES
 from ..data.pictures import complete_palette
-from ..engine.checkpoint_check import check_class_names, fit_checkpoint
+from ..engine.checkpoint_check import fit_checkpoint
+from ..engine.class_names import check_class_names
 from ..engine.half_precision import warn_slow_bfloat16
+from ..engine.load_image import use_checked_loading
 from ..engine.model_input import input_picture
 from ..engine.normalization_check import reverses_channels
 from ..engine.wrappers import in_channels
-from ..runtime.images import IMAGE_SUFFIXES, as_image, read_checked, read_image
+from ..runtime.images import as_image, read_image
 from ..runtime.inputs import Item
 from ..runtime.predictor import BYTES_PER_SCORE, PredictOptions, Predictor, Prepared, Task
 from ..runtime.results import Result
@@ -34,6 +38,7 @@ from .devices import choose_device, free_memory
 from .large_images import tile_model_of
 from .test_pipeline import for_array, loads_plain_colour, without_annotations
 
+_LEVELS = 255
 _CHECKPOINTS = ('.pth', '.pt')
 _DTYPES = {
     'float32': torch.float32,
@@ -167,6 +172,14 @@ class TorchPredictor(Predictor):
             order = item.channel_order or options.channel_order
             channels = self.in_channels
             sample['img'] = as_image(item.array, channels=channels, channel_order=order)
+            limit = self._test_pipeline(False)[0].get('max_value')
+            highest = sample['img'].max()
+            # Values of the file, such as 0..4095 or 0..1, instead of 0..255.
+            if limit and (highest > _LEVELS or 0 < highest <= limit < _LEVELS):
+                raise ValueError(
+                    'This model was trained with LoadBands(max_value=...): scale arrays to 0..255 '
+                    'as it does, or give a path.'
+                )
             image = sample['img'][..., ::-1] if channels == 3 else None
         else:
             read_checked(str(item.path))
@@ -259,7 +272,7 @@ class TorchPredictor(Predictor):
     def _pipeline(self, tta: bool, from_array: bool) -> Compose:
         key = tta, from_array
         if key not in self._pipelines:
-            steps = without_annotations(self._test_pipeline(tta))
+            steps = use_checked_loading(without_annotations(self._test_pipeline(tta)))
             if from_array:
                 steps = for_array(steps, self.config.default_scope)
             with _scope(self.config):

@@ -34,18 +34,30 @@ def spread_evenly(count: int, limit: int | None) -> Iterator[int]:
         yield int(index)
 
 
-def picture_size(path: str) -> tuple[int, int] | None:
+def picture_size(path: str, color_type: str = 'color') -> tuple[int, int] | None:
     """Return width and height of the loaded picture, from its header only.
 
-    None if Pillow does not know the format.
+    Args:
+        path: The file.
+        color_type: As in mmcv's `LoadImageFromFile`; some values ignore the EXIF orientation.
+
+    Returns:
+        None if Pillow does not know the format.
     """
     try:
         with Image.open(path) as picture:
             width, height = picture.size
+            # Of TIFF, OpenCV turns every picture, and Pillow returns the size of the turned one.
             turned = picture.getexif().get(_ORIENTATION) in _QUARTER_TURNS
-            return (height, width) if turned else (width, height)
+            swapped = turned and picture.format != 'TIFF' and not ignores_orientation(color_type)
+            return (height, width) if swapped else (width, height)
     except (OSError, UnidentifiedImageError):
         return None
+
+
+def ignores_orientation(color_type: str) -> bool:
+    """Return whether mmcv loads pixels as stored, whatever the EXIF orientation."""
+    return color_type == 'unchanged' or color_type.endswith('ignore_orientation')
 
 
 def data_not_found(
@@ -66,8 +78,8 @@ def data_not_found(
         *(f'  {line}' for line in layout),
         source,
         f'If the data is elsewhere, link it there (ln -s /path/to/data {link}) or set '
-        'dataset=dict(data_root=...) in train_dataloader, val_dataloader and test_dataloader '
-        '(a variable data_root of an inherited config has no effect).',
+        'data_root in your config, or dataset=dict(data_root=...) in train_dataloader, '
+        'val_dataloader and test_dataloader.',
         *hints,
     ]
     return '\n'.join(part for part in parts if part)

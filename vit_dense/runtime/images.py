@@ -7,13 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.image_files import read_checked
 from ..data.pictures import Picture
-
-IMAGE_SUFFIXES = frozenset(
-    ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.jp2', '.ppm', '.pgm')
-)
-_JPEG, _SOS, _EOI = b'\xff\xd8\xff', 0xDA, b'\xff\xd9'
-_MARKUP = (b'<!doctype', b'<html', b'<?xml', b'<head')
 
 
 def read_image(path: str | Path) -> Picture:
@@ -34,25 +29,6 @@ def read_image(path: str | Path) -> Picture:
             f'{path}: OpenCV cannot read it (damaged, of an unknown format or more than 16 bits)'
         )
     return image.astype(np.uint8, copy=False)
-
-
-def read_checked(path: str | Path) -> bytes:
-    """Return the content of an image file that is there, not empty and not cut off.
-
-    Raises:
-        ValueError: It is not; one line that names the file.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f'{path}: {error.strerror or error}') from error
-    if not content:
-        raise ValueError(f'{path}: the file is empty (0 bytes)')
-    if content[:64].lstrip().lower().startswith(_MARKUP):
-        raise ValueError(f'{path}: this is a web page (HTML), not an image')
-    if content.startswith(_JPEG) and not _is_complete_jpeg(content):
-        raise ValueError(f'{path}: the JPEG file is cut off')
-    return content
 
 
 def as_image(array: NDArray[Any], *, channels: int = 3, channel_order: str = 'bgr') -> NDArray[Any]:
@@ -88,21 +64,3 @@ def as_image(array: NDArray[Any], *, channels: int = 3, channel_order: str = 'bg
         raise ValueError(f'An image has 1, 3 or 4 channels; got {array.shape}.')
     array = array[..., :3]
     return np.ascontiguousarray(array[..., ::-1] if channel_order == 'rgb' else array)
-
-
-def _is_complete_jpeg(content: bytes) -> bool:
-    """Return whether the image ends: OpenCV 4 fills the missing part with grey without an error.
-
-    Walks over the segments, which may hold a thumbnail, to the first scan. In its data, the two
-    bytes of an end marker cannot occur otherwise (ITU-T T.81, B.1.1).
-    """
-    position = 2
-    while position + 4 <= len(content) and content[position] == 0xFF:
-        marker = content[position + 1]
-        if marker == _SOS:
-            return content.find(_EOI, position) >= 0
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], 'big')
-    return False

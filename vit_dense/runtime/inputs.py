@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .images import IMAGE_SUFFIXES
+from ..data.pairs import IMAGE_SUFFIXES
 
 Source = Any  # str | Path | array | PIL image | an iterable of these
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ class TileModel:
         align: Tiles start at multiples of so many pixels, so that windows of attention and cells
             of feature maps lie as they would in the whole image.
         threshold: For models of one score: the probability above which a pixel is class 1.
+        bands: Bands of TIFF files that the model was trained on, if the user names none.
+        scale_from: Values of TIFF files that became 0 and 255 in training, likewise.
     """
 
     predictor: Predictor
@@ -29,3 +32,5 @@ class TileModel:
     tile: int = DEFAULT_TILE
     align: int = 1
     threshold: float | None = None
+    bands: Sequence[int] | None = None
+    scale_from: tuple[float, float] | None = None

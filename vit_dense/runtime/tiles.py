@@ -6,7 +6,7 @@ Memory therefore grows with neither the height of the image nor, beyond `_STRIP_
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import islice, product
 from pathlib import Path
@@ -118,8 +118,8 @@ def predict_tiled(
         ValueError: The image or an option does not suit the model, or a tile failed.
         OSError: A file cannot be read or written. `out` is written whole or not at all.
     """
-    options = options or TileOptions()
     model = _tile_model(predictor)
+    options = _as_trained(options or TileOptions(), model)
     with (
         open_raster(source, model.channels, options, predictor.read) as raster,
         open_label_file(out, raster, predictor.classes, predictor.palette) as sink,
@@ -135,14 +135,22 @@ def segment_tiled(
     progress: Progress | None = None,
 ) -> tuple[Segmentation, TiledSummary]:
     """Segment an image whose labels fit in memory; as `predict_tiled`."""
-    options = options or TileOptions()
     model = _tile_model(predictor)
+    options = _as_trained(options or TileOptions(), model)
     with open_raster(image, model.channels, options, predictor.read) as raster:
         sink = LabelSink(len(predictor.classes))
         summary = _TiledRun(model, raster, sink, options, progress).run()
     named = str(image) if isinstance(image, str | Path) else None
     labels = np.concatenate(sink.blocks)
     return Segmentation(labels, predictor.classes, predictor.palette, image=named), summary
+
+
+def _as_trained(options: TileOptions, model: TileModel) -> TileOptions:
+    return replace(
+        options,
+        bands=options.bands or model.bands,
+        scale_from=options.scale_from or model.scale_from,
+    )
 
 
 def _tile_model(predictor: Predictor) -> TileModel:

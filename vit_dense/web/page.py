@@ -11,8 +11,9 @@ from typing import Any
 import fastapi
 import gradio as gr
 
+from ..data.pairs import IMAGE_SUFFIXES
 from ..runtime import Predictor
-from ..runtime.images import IMAGE_SUFFIXES, read_image
+from ..runtime.images import read_image
 from . import assets
 from .session import (
     Limits,

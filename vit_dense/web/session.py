@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.image_files import read_checked
 from ..data.pictures import Picture
 from ..runtime import Detections, Predictor, Segmentation
-from ..runtime.images import read_checked, read_image
+from ..runtime.images import read_image
 from ..runtime.predictor import BYTES_PER_SCORE
 from ..runtime.results import Result
 
