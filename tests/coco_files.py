@@ -1,6 +1,7 @@
 """A small COCO data set on disk, to be spoilt in one way per test."""
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,46 @@ def write_images(root: Path) -> str:
         pixels = rng.integers(0, 256, (image['height'], image['width'], 3), np.uint8)
         cv2.imwrite(str(folder / image['file_name']), pixels)
     return str(folder)
+
+
+def write_voc(root: Path, content: Any, name: str = 'voc') -> str:
+    """Writes the boxes as PASCAL VOC, an XML file per image, and returns the folder."""
+    folder = root / name
+    folder.mkdir()
+    for image, objects in _by_image(content):
+        text = f'<size><width>{image["width"]}</width><height>{image["height"]}</height></size>'
+        for label, (x, y, width, height), _ in objects:
+            corners = {'xmin': x + 1, 'ymin': y + 1, 'xmax': x + width, 'ymax': y + height}
+            box = ''.join(f'<{key}>{value}</{key}>' for key, value in corners.items())
+            text += f'<object><name>{label}</name><bndbox>{box}</bndbox></object>'
+        path = (folder / image['file_name']).with_suffix('.xml')
+        path.write_text(f'<annotation>{text}</annotation>')
+    return str(folder)
+
+
+def write_yolo(root: Path, content: Any, name: str = 'yolo', polygons: bool = False) -> str:
+    """Writes boxes, or polygons, as YOLO text files and a `data.yaml`; returns the folder."""
+    folder, names = root / name, [one['name'] for one in content['categories']]
+    folder.mkdir()
+    (folder / 'data.yaml').write_text(f'nc: {len(names)}\nnames: {names}\n')
+    for image, objects in _by_image(content):
+        sides, lines = (image['width'], image['height']), []
+        for label, (x, y, width, height), outline in objects:
+            values = outline if polygons else [x + width / 2, y + height / 2, width, height]
+            shares = [value / sides[index % 2] for index, value in enumerate(values)]
+            lines.append(' '.join([str(names.index(label)), *(f'{one:.6f}' for one in shares)]))
+        (folder / image['file_name']).with_suffix('.txt').write_text('\n'.join(lines))
+    return str(folder)
+
+
+def _by_image(content: Any) -> Iterator[tuple[dict, list[tuple[str, list, list]]]]:
+    names = {one['id']: one['name'] for one in content['categories']}
+    for image in content['images']:
+        yield (
+            image,
+            [
+                (names[one['category_id']], one['bbox'], one['segmentation'][0])
+                for one in content['annotations']
+                if one['image_id'] == image['id']
+            ],
+        )

@@ -33,6 +33,7 @@ def dataset_config(data_root: Path) -> Make:
             'data_prefix': {'img': 'images'},
             'metainfo': {'classes': CLASSES, 'palette': [(200, 0, 0), (0, 0, 200)]},
             'filter_cfg': {'filter_empty_gt': True, 'min_size': 32},
+            'serialize_data': False,  # which collects garbage, a quarter of a second
             'pipeline': [
                 {'type': 'LoadImageFromFile'},
                 {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True},

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coco_files import sound, write
+from coco_files import sound, write, write_voc, write_yolo
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from examples.streets import THING_CLASSES, THING_PALETTE, DemoSpec, write_demo_dataset
 
@@ -51,6 +52,78 @@ def test_same_samples_as_mmdets_own_class(dataset_config: Make, build: Build) ->
 def test_mistakes(dataset_config: Make, build: Build, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(dataset_config(**changes))
+
+
+@pytest.mark.parametrize('name', ['voc', 'yolo', 'several'])
+def test_other_formats_give_the_same_samples(
+    dataset_config: Make, build: Build, data_root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('XDG_CACHE_HOME', str(data_root / 'cache'))
+    second = {**sound(), 'images': [], 'annotations': []}
+    source = {
+        'voc': lambda: Path(write_voc(data_root, sound())).name,
+        'yolo': lambda: Path(write_yolo(data_root, sound(), polygons=True)).name,
+        'several': lambda: ['annotations/train.json', write(data_root, second, 'second.json')],
+    }[name]()
+    pipeline = dataset_config()['pipeline']
+    pipeline[1]['with_mask'] = name != 'voc'
+    native = build(dataset_config(pipeline=pipeline))
+    dataset = build(dataset_config(ann_file=source, pipeline=pipeline))
+    assert len(dataset) == len(native) == 2
+    for one, other in zip(dataset, native, strict=True):
+        one, other = one['data_samples'].gt_instances, other['data_samples'].gt_instances
+        assert one.labels.tolist() == other.labels.tolist()
+        error = (one.bboxes.tensor - other.bboxes.tensor).abs().max()
+        assert error < 1e-3
+        if name != 'voc':
+            assert (one.masks.to_ndarray() == other.masks.to_ndarray()).all()
+
+
+def test_list_of_images(dataset_config: Make, build: Build, data_root: Path) -> None:
+    (data_root / 'names.txt').write_text('b.png\n')
+    dataset = build(dataset_config(image_list='names.txt'))
+    assert [Path(one['img_path']).name for one in map(dataset.get_data_info, range(1))] == ['b.png']
+    with pytest.raises(ValueError, match=r'absent\.txt cannot be read'):
+        build(dataset_config(image_list='absent.txt'))
+
+
+def test_repairs_are_logged_once(
+    dataset_config: Make, build: Build, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = sound()
+    content['annotations'][0]['id'] = 0
+    write(data_root, content)
+    told: list[str] = []
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'warning', told.append)
+    for _ in range(2):
+        dataset = build(dataset_config())
+    assert len(told) == 1
+    assert '1 annotation ids are 0' in told[0]
+    assert len(dataset) == 2
+
+
+def test_damaged_images(dataset_config: Make, build: Build, data_root: Path) -> None:
+    (data_root / 'images/a.png').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'a\.png: the file is empty'):
+        build(dataset_config())
+    dataset = build(dataset_config(bad_files='skip'))
+    samples = [dataset[index]['data_samples'].img_id for index in range(2)]
+    assert samples == [2, 2]
+    with pytest.raises(ValueError, match=r'a\.png: the file is empty'):
+        build(dataset_config(bad_files='skip', test_mode=True))
+
+
+def test_ignored_categories_need_no_masks(
+    dataset_config: Make, build: Build, data_root: Path
+) -> None:
+    content = sound()
+    content['categories'].append({'id': 8, 'name': 'crowd'})
+    box = {'bbox': [1, 1, 5, 5], 'area': 25, 'iscrowd': 0}
+    content['annotations'].append({'id': 3, 'image_id': 1, 'category_id': 8, **box})
+    write(data_root, content)
+    dataset = build(dataset_config(other_categories='ignore'))
+    assert dataset[0]['data_samples'].gt_instances.labels.tolist() == [0]
 
 
 def test_coco_itself_says_where_it_comes_from(dataset_config: Make, build: Build) -> None:

@@ -4,6 +4,7 @@ Otherwise errors appear late and deep inside a library, or never: a shape error 
 device-side assertion, or a metric over the images of another file.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,14 +16,18 @@ from mmdet.models import RPNHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..data.coco_masks import check_masks
 from ..engine.check_hook import CheckHook, check_task
 from ..engine.wrappers import iter_datasets, unwrap
 from ..weights.match import shorten
+from .metric import CheckedCocoMetric
+from .metric_options import check_coco_options, check_masks_predicted
 from .roi_extractor import SingleRoIExtractorFP32
 from .rpn_head import RPNHeadFP32
 
@@ -54,11 +59,20 @@ class DetCheckHook(CheckHook):
             )
 
     def check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
-        """Compare the heads with the data set."""
+        """Compare the heads with the data set, and the model with the metric of `split`."""
         check_classes(runner, dataset, split)
+        if split == 'training':
+            return
+        evaluator = runner.val_evaluator if split == 'validation' else runner.test_evaluator
+        for metric in evaluator.metrics:
+            if isinstance(metric, CocoMetric) and not metric.format_only:
+                check_coco_options(metric)
+                check_masks_predicted(metric, unwrap(runner.model), split)
 
     def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
         """Compare the annotation file of a COCO metric with that of the data set."""
+        if isinstance(metric, CheckedCocoMetric):
+            metric.measure_on(dataset, split)
         if isinstance(metric, CocoMetric) and metric._coco_api is not None:
             check_metric(metric, dataset, split)
 
@@ -136,6 +150,8 @@ def check_metric(metric: CocoMetric, dataset: Any, split: str) -> None:
             'to write predictions only.'
         )
     classes = list(dataset.metainfo.get('classes') or ())
+    if 'segm' in metric.metrics and (note := check_masks(dataset.ann_file, coco.dataset, classes)):
+        print_log(note, logger='current', level=logging.WARNING)
     known = [one['name'] for one in coco.dataset['categories']]
     images = {dataset.get_data_info(index).get('img_id') for index in range(len(dataset))}
     foreign = images - set(coco.get_img_ids())

@@ -17,8 +17,8 @@ from mmengine.evaluator import DumpResults
 
 from ..engine.save_best import iou_figures, register_figures
 
-_COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-_COCO_RECALLS = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+COCO_RECALLS = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
 _LVIS_ITEMS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'APr', 'APc', 'APf')
 _LVIS_RECALLS = ('AR@300', 'ARs@300', 'ARm@300', 'ARl@300')
 _CROWD_FIGURES = {'AP': 'mAP', 'MR': 'mMR', 'JI': 'JI'}
@@ -29,7 +29,7 @@ register_figures(SemSegMetric)(iou_figures)
 @register_figures(CocoMetric)
 def coco_figures(metric: Any) -> list[str]:
     """Return those of `metric` and `metric_items`, and those of each class if asked for."""
-    return _box_figures(metric, _COCO_ITEMS, _COCO_RECALLS)
+    return _box_figures(metric, COCO_ITEMS, COCO_RECALLS)
 
 
 @register_figures(LVISMetric)
