@@ -1,22 +1,23 @@
 """Check a COCO annotation file against the config; each mistake raises one message.
 
 Otherwise these mistakes raise no error: class names that the file does not have (an empty data
-set), names in another order than the file's (labels are shifted), boxes without area or outside the
-image (they are dropped), fractions or corners instead of pixels and sizes.
+set), names in another order than the file's (labels are shifted). `coco_boxes`, `coco_masks` and
+`coco_images` check boxes, masks and images.
 
 Independent of any framework: takes the content of the file, raises `ValueError`.
 """
 
-import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .files import data_not_found, missing_files, picture_size, spread_evenly
+from .annotations import read_boxes
+from .annotations.coco import require_lists
+from .files import data_not_found
 
 Entry = Mapping[str, Any]
 
@@ -25,46 +26,48 @@ _DEMO_HINT = (
     '(`python -m examples.streets --out data/demo` writes it alone) and trains on it.'
 )
 _NAMES_SHOWN = 5
-# COCO's boxes have fractions of pixels, and some extend up to this far beyond the border.
-_TOLERANCE = 1.0
 
 
 def read_annotations(
-    path: str, *, image_folder: str, data_root: str | None, source: str, annotated: bool = True
-) -> dict[str, Any]:
-    """Read an annotation file and check its structure.
+    ann_file: str | Sequence[str],
+    *,
+    image_folder: str,
+    data_root: str | None,
+    source: str,
+    annotated: bool = True,
+    **options: Any,
+) -> tuple[dict[str, Any], list[str]]:
+    """Read annotations by `read_boxes` and check their structure.
 
     Args:
-        path: The file.
-        image_folder: The expected folder of its images, for the message about missing data.
+        ann_file: A file or folder, or several.
+        image_folder: The folder of its images.
         data_root: The folder that the config names, if it names one.
         source: Where the data set comes from, a sentence; may be empty.
         annotated: Whether annotations are required; lists of test images have none.
+        options: `classes` and `image_list` of `read_boxes`.
+
+    Returns:
+        The content, and the notes of `read_boxes`.
 
     Raises:
-        ValueError: The file is missing, is not a COCO annotation file, or is empty.
+        ValueError: The file is missing, has no known format, or is empty.
     """
-    if not os.path.isfile(path):
-        raise ValueError(_not_found(path, image_folder, data_root, source))
-    try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'The annotation file {path} cannot be read as JSON: {error}.') from error
-    keys = ['images', 'categories'] + ['annotations'] * annotated
-    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in keys):
-        given = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(
-            f'{path} is no COCO annotation file: it needs the lists {", ".join(keys)}, and has '
-            f'{given}. Convert it to the COCO format first.'
-        )
-    for key in keys:
+    paths = [ann_file] if isinstance(ann_file, str) else list(ann_file)
+    for one in paths:
+        if not os.path.exists(one):
+            raise ValueError(_not_found(one, image_folder, data_root, source))
+    content, notes = read_boxes(paths, image_folder=image_folder, **options)
+    path = ', '.join(paths)
+    require_lists(content, path, annotated=annotated)
+    for key in ['images', 'categories'] + ['annotations'] * annotated:
         if not content[key]:
             raise ValueError(
                 f'The annotation file {path} is empty: its list {key!r} has no entries. Give '
                 'ann_file a file with annotated images.'
             )
     _check_entries(path, content, bool(content.get('annotations')))
-    return content
+    return content, notes
 
 
 def _not_found(path: str, image_folder: str, data_root: str | None, source: str) -> str:
@@ -110,6 +113,19 @@ def _check_entries(path: str, content: dict[str, Any], annotated: bool) -> None:
                 f'{path}: the id {twice[0]} occurs more than once in {key!r}. Give each '
                 'entry its own id.'
             )
+    files = Counter(os.path.normpath(str(one['file_name'])) for one in content['images'])
+    if twice := [name for name, n in files.items() if n > 1]:
+        raise ValueError(
+            f'{path} lists {len(twice)} images more than once, such as {twice[0]}: the objects of '
+            'one entry would be mistakes in the other. Give each image one entry in images, and '
+            'all of its annotations that image_id.'
+        )
+    for one in content['images']:
+        if not all(_is_number(one[side]) and one[side] >= 0 for side in ('width', 'height')):
+            raise ValueError(
+                f'{path}: image {one["id"]!r} has width={one["width"]!r:.50}, height='
+                f'{one["height"]!r:.50}. Give numbers of pixels.'
+            )
     if annotated:
         _check_references(path, content)
 
@@ -124,21 +140,29 @@ def _check_references(path: str, content: dict[str, Any]) -> None:
                 f'{one["area"]!r:.50}. A box is four numbers, [x, y, width, height] in pixels.'
             )
         if one['category_id'] not in categories:
+            kinds = _kinds(one['category_id'], categories)
             raise ValueError(
                 f'{path}: annotation {one["id"]} has category_id {one["category_id"]!r}, which the '
-                f'file does not list; it lists {_first(sorted(categories, key=str))}. Add the '
-                'category, or correct the annotation.'
+                f'file does not list; it lists {_first(sorted(categories, key=str))}'
+                f'{kinds or ". Add the category, or correct the annotation"}.'
             )
         if one['image_id'] not in images:
+            kinds = _kinds(one['image_id'], images)
             raise ValueError(
-                f'{path}: annotation {one["id"]} belongs to image {one["image_id"]}, which '
-                'the file does not list. Add the image, or remove the annotation.'
+                f'{path}: annotation {one["id"]} belongs to image {one["image_id"]!r}, which '
+                f'the file does not list{kinds or ". Add the image, or remove the annotation"}.'
             )
     if all(one.get('iscrowd') for one in content['annotations']):
         raise ValueError(
             f'{path}: all annotations are marked iscrowd, which training ignores. Set '
             'iscrowd to 0 for single objects.'
         )
+
+
+def _kinds(number: Any, listed: Set[Any]) -> str:
+    """Return a hint where `number` is listed as text, or a text as number."""
+    same = next((one for one in listed if str(one) == str(number)), None)
+    return '' if same is None else f', but {same!r}: write both as numbers'
 
 
 def _is_number(value: Any) -> bool:
@@ -151,7 +175,7 @@ def _is_box(value: Any) -> bool:
 
 def _first(values: Sequence[Any]) -> str:
     more = len(values) - _NAMES_SHOWN
-    return ', '.join(map(str, values[:_NAMES_SHOWN])) + (f' and {more} more' if more > 0 else '')
+    return ', '.join(map(repr, values[:_NAMES_SHOWN])) + (f' and {more} more' if more > 0 else '')
 
 
 def check_categories(
@@ -203,120 +227,6 @@ def check_categories(
             f'Set classes=({_join(in_file_order)}). Training and validation files must have one '
             'order: where they differ, reorder the categories of one file.'
         )
-
-
-def describe_bad_boxes(path: str, content: Entry, classes: Sequence[str]) -> str | None:
-    """Return a message with the boxes without area or outside their image; None if all are valid.
-
-    A box is `[x, y, width, height]` in pixels, at least 1x1, and extends at most one pixel beyond
-    the border. Annotations marked `ignore` and those of other categories than `classes` are
-    skipped.
-    """
-    images = {one['id']: one for one in content['images']}
-    empty, outside = [], []
-    used = {one['id'] for one in content['categories'] if one['name'] in classes}
-    for one in content['annotations']:
-        if one.get('ignore') or one['category_id'] not in used:
-            continue
-        x, y, width, height = one['bbox']
-        image = images[one['image_id']]
-        if width < 1 or height < 1 or one['area'] <= 0:
-            empty.append(one)
-        elif (
-            min(x, y) < -_TOLERANCE
-            or x + width > image['width'] + _TOLERANCE
-            or y + height > image['height'] + _TOLERANCE
-        ):
-            outside.append(one)
-    if not empty and not outside:
-        return None
-    lines = [f'{path} has boxes that cannot be trained on:']
-    for problem, bad in (('without area', empty), ('outside their image', outside)):
-        for one in bad[:_NAMES_SHOWN]:
-            image = images[one['image_id']]
-            lines.append(
-                f'  {problem}: annotation {one["id"]}, bbox={list(one["bbox"])}, '
-                f'{image["file_name"]} of {image["width"]}x{image["height"]} px'
-            )
-        if len(bad) > _NAMES_SHOWN:
-            lines.append(f'  and {len(bad) - _NAMES_SHOWN} more {problem}')
-    return '\n'.join([*lines, _usual_reason(content, empty, outside, images)])
-
-
-def _usual_reason(
-    content: Entry, empty: Sequence[Entry], outside: Sequence[Entry], images: Mapping[Any, Entry]
-) -> str:
-    if all(max(one['bbox']) <= 1 for one in content['annotations']):
-        return 'All of them are at most 1: COCO boxes are in pixels, not shares of the image.'
-    if outside and all(_would_be_corners(one, images[one['image_id']]) for one in outside):
-        return (
-            'Read as corners [x1, y1, x2, y2] they would fit: COCO boxes are [x, y, width, height].'
-        )
-    return (
-        "Correct the file, or set bad_boxes='skip' in the datasets to leave out boxes without area "
-        'inside the image.'
-    )
-
-
-def _would_be_corners(one: Entry, image: Entry) -> bool:
-    x1, y1, x2, y2 = one['bbox']
-    return bool(0 <= x1 < x2 <= image['width'] and 0 <= y1 < y2 <= image['height'])
-
-
-def check_has_masks(path: str, content: Entry) -> None:
-    """Check that annotations have masks, for pipelines that load them.
-
-    Raises:
-        ValueError: Annotations have no masks; the message has their number.
-    """
-    without = [one for one in content['annotations'] if not _has_mask(one.get('segmentation'))]
-    if without:
-        raise ValueError(
-            f'{len(without)} of {len(content["annotations"])} annotations in {path} have no '
-            f'usable segmentation (the first: {without[0]["id"]}), but the pipeline loads '
-            'masks: polygons of at least three points, or run lengths. For boxes alone start from '
-            'configs/vit_atss_custom.py, or use another detector without masks.'
-        )
-
-
-def _has_mask(segmentation: Any) -> bool:
-    if isinstance(segmentation, list):
-        return bool(segmentation) and all(
-            isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-            for polygon in segmentation
-        )
-    return isinstance(segmentation, dict) and 'counts' in segmentation
-
-
-def check_images(path: str, content: Entry, image_folder: str, *, limit: int | None = None) -> None:
-    """Check that the images exist and have the size that the file says.
-
-    Args:
-        path: The annotation file, for the message.
-        content: From `read_annotations`.
-        image_folder: The folder that `file_name` is relative to.
-        limit: Maximum number of images to open, spread evenly; None opens all.
-
-    Raises:
-        ValueError: Images are missing or have another size; the message names the first ones.
-    """
-    images = content['images']
-    paths = [os.path.join(image_folder, one['file_name']) for one in images]
-    if missing := missing_files(paths):
-        shown = '\n'.join(f'  {paths[index]}' for index in missing[:_NAMES_SHOWN])
-        raise ValueError(
-            f'{len(missing)} of the {len(images)} images that {path} lists are missing, among them:'
-            f'\n{shown}\nPut them there, or set data_prefix=dict(img=...) in the config: file '
-            'names start in that folder.'
-        )
-    for index in spread_evenly(len(images), limit):
-        one, size = images[index], picture_size(paths[index])
-        if size is not None and size != (one['width'], one['height']):
-            raise ValueError(
-                f'{paths[index]} has {size[0]}x{size[1]} pixels, {path} says {one["width"]}x'
-                f'{one["height"]}: its boxes belong to another version of the image. Correct width '
-                'and height, and the boxes.'
-            )
 
 
 def _join(names: Sequence[str]) -> str:

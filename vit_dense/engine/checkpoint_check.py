@@ -18,6 +18,7 @@ from torch import nn
 from ..weights import ForeignModel, LoadReport, recognise_foreign
 from ..weights.match import compare, require, require_finite, shorten
 from ..weights.names import strip_parallel
+from .class_names import check_class_names
 from .resume_check import check_resumable
 from .wrappers import iter_datasets, unwrap
 
@@ -50,25 +51,6 @@ def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool
             )
             require(report, 'this model', leftovers=True, advice=advice)
     _check_finite(checkpoint, model)
-
-
-def check_class_names(checkpoint: Mapping[str, Any], expected: Sequence[str] | None) -> None:
-    """Compare the class names in a checkpoint with those of the data, where both are known.
-
-    Raises:
-        ValueError: The names or their order differ: predictions would be counted as other classes.
-    """
-    meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
-    given = meta.get('classes')
-    if given is None or expected is None or list(given) == list(expected):
-        return
-    order = ' in another order' if sorted(given) == sorted(expected) else ''
-    raise ValueError(
-        f'The checkpoint was trained with other classes than those of the config{order}.\n'
-        f'checkpoint ({len(given)}): {", ".join(given)}\n'
-        f'config ({len(expected)}): {", ".join(expected)}\n'
-        "Set metainfo.classes of the config's data sets as in the checkpoint."
-    )
 
 
 @HOOKS.register_module()
@@ -109,6 +91,8 @@ class CheckpointCheckHook(Hook):
             if runner._resume:
                 check_resumable(runner, checkpoint)
             return
+        if self.strict:
+            check_class_names(checkpoint, _dataset_classes(runner), starts_training=True)
         if foreign is not None:
             _take_foreign(checkpoint, foreign, model, heads=False, strict=self.strict)
         else:
