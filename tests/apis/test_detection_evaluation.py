@@ -1,5 +1,6 @@
 """From a detector's predictions to COCO's metrics: every figure is known beforehand."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -120,3 +121,23 @@ def test_augmentation_of_several_data_sets(folder: Path) -> None:
     results = pickle.loads((folder / 'raw.pkl').read_bytes())
     truth = [[5, 3, 45, 43], [70, 40, 110, 80]]
     assert [one['pred_instances']['bboxes'].tolist() for one in results] == [truth] * 4
+
+
+@pytest.mark.parametrize('annotations', [[], None])
+@pytest.mark.parametrize('tta', [False, True])
+def test_images_without_annotations_are_predicted(
+    folder: Path, annotations: list | None, tta: bool
+) -> None:
+    config = oracle_config(folder)
+    config.default_hooks.check = {'type': 'DetCheckHook'}
+    path = Path(config.test_evaluator.ann_file)
+    content = json.loads(path.read_text())
+    del content['annotations']
+    content |= {} if annotations is None else {'annotations': annotations}
+    path.write_text(json.dumps(content))
+    out = folder / 'raw.pkl'
+    assert evaluate_model(config, str(folder / 'oracle.pth'), out=str(out), tta=tta) == {}
+    results = pickle.loads(out.read_bytes())
+    assert [Path(one['img_path']).name for one in results] == ['0.png', '1.png']
+    assert 'there is nothing to measure' in log(folder)
+    assert 'mAP' not in log(folder)

@@ -7,7 +7,11 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from vit_dense.engine.normalization_check import NormalizationCheckHook, describe_mismatch
+from vit_dense.engine.normalization_check import (
+    NormalizationCheckHook,
+    describe_mismatch,
+    describe_order,
+)
 
 
 class Named(nn.Module):
@@ -104,3 +108,26 @@ def test_detectors_that_leave_channels_as_they_are_loaded() -> None:
         setattr(plain.data_preprocessor, name, False)
         assert 'bgr_to_rgb=True' in (describe_mismatch(plain) or '')
         delattr(plain.data_preprocessor, name)
+
+
+def test_the_order_of_more_than_three_channels_is_noted() -> None:
+    four = model(levels(1, 2, 3, 4), levels(5, 6, 7, 8))
+    four.backbone.vit.in_chans = 4
+    note = describe_order(four)
+    assert note is not None
+    assert 'takes 4 channels' in note
+    assert 'B, G, R before the others' in note
+    for channels in (1, 3):
+        other = model(levels(127.5), levels(127.5))
+        other.backbone.vit.in_chans = channels
+        assert describe_order(other) is None
+    assert describe_order(model(HALF, HALF)) is None
+
+
+def test_means_of_another_number_than_the_channels_are_an_error() -> None:
+    four = model(HALF, HALF)
+    four.backbone.vit.in_chans = 4
+    with pytest.raises(ValueError, match=r'mean=\[127.5, 127.5, 127.5\] has 3 values.*4 channels'):
+        NormalizationCheckHook().before_run(SimpleNamespace(model=four))
+    four.data_preprocessor.mean = four.data_preprocessor.std = levels(127.5)
+    assert describe_order(four) is not None

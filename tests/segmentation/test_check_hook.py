@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 from mmseg.evaluation import IoUMetric
@@ -179,3 +180,34 @@ def test_data_sets_of_mmseg_and_wrappers_are_checked_too(
     cv2.imwrite(mask, np.full((40, 48), 9, np.uint8))
     with pytest.raises(ValueError, match='the value 9'):
         SegCheckHook().before_train(runner(model, wrapped))
+
+
+def test_data_sets_of_mmseg_read_eight_bits(dataset_config: Make) -> None:
+    many = {'classes': tuple(f'c{index}' for index in range(300))}
+    dataset = build(dataset_config(type='BaseSegDataset', metainfo=many))
+    with pytest.raises(ValueError, match=r'300 classes.*CheckedSegDataset'):
+        SegCheckHook().before_train(runner(Segmentor(uper(CHANNELS)), dataset))
+
+
+@pytest.mark.parametrize('mode', ['train', 'val', 'test'])
+def test_channels_of_images(mode: str) -> None:
+    model = Segmentor(uper(CHANNELS))
+    model.backbone.in_chans = 4
+    check = getattr(SegCheckHook(), f'before_{mode}_iter')
+    owner = SimpleNamespace(model=model)
+    check(owner, 0, {'inputs': [torch.zeros(4, 32, 32)]})
+    for inputs in ([torch.zeros(3, 32, 32)], [[torch.zeros(3, 32, 32)]]):
+        with pytest.raises(ValueError, match=r"3 channels.*takes 4.*color_type='unchanged'"):
+            check(owner, 0, {'inputs': inputs})
+
+
+def test_bad_files_are_errors_in_evaluation(dataset_config: Make) -> None:
+    """Validation data sets often have no test_mode: the hook knows what they are for."""
+    model = Segmentor(uper(CHANNELS))
+    dataset = build(dataset_config(bad_files='skip'))
+    training = runner(model, dataset)
+    training.val_loop = None
+    SegCheckHook().before_train(training)
+    assert dataset.bad_files == 'skip'
+    SegCheckHook().before_test(runner(model, dataset))
+    assert dataset.bad_files == 'error'

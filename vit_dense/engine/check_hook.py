@@ -1,16 +1,20 @@
 """The order of checks before training, validation and test; a task implements each check."""
 
-from difflib import get_close_matches
-from inspect import signature
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
-from torch import nn
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from .bad_files import evaluate_all_samples
+from .class_names import check_class_order
+from .schedule_checks import check_training
+from .unlabelled import predict_only
+from .variable_check import check_variables
 from .wrappers import iter_datasets, unwrap
 
 
@@ -18,9 +22,10 @@ class CheckHook(Hook):
     """Check that model, data and metric agree, before the first iteration."""
 
     def before_run(self, runner: Runner) -> None:
-        """Check the schedule, how it is saved, and the channels between the parts of the model."""
-        check_schedule(runner)
-        check_saving(runner)
+        """Check variables, schedule, saving, and the channels between the parts of the model."""
+        if isinstance(getattr(runner, 'cfg', None), Config):
+            check_variables(runner.cfg)
+        check_training(runner)
         self.check_model(unwrap(runner.model))
 
     def before_train(self, runner: Runner) -> None:
@@ -28,6 +33,7 @@ class CheckHook(Hook):
         check_same_data(runner.train_dataloader.dataset, 'training')
         self.check_data(runner, runner.train_dataloader.dataset, 'training')
         if runner.val_loop is not None:
+            check_class_order(runner.train_dataloader.dataset, runner.val_dataloader.dataset)
             self._check_evaluation(
                 runner, runner.val_dataloader, runner.val_evaluator, 'validation'
             )
@@ -40,8 +46,15 @@ class CheckHook(Hook):
             )
 
     def before_test(self, runner: Runner) -> None:
-        """Check the test data."""
+        """Check the test data; without labels, predict only."""
+        predict_only(runner)
         self._check_evaluation(runner, runner.test_dataloader, runner.test_evaluator, 'test')
+
+    def _before_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = 'train'
+    ) -> None:
+        """Compare the channels of the images with those that the model takes."""
+        check_channels(unwrap(runner.model), data_batch)
 
     def check_model(self, model: nn.Module) -> None:
         """Raise `ValueError` if parts of the unwrapped model do not fit each other."""
@@ -59,6 +72,7 @@ class CheckHook(Hook):
         self, runner: Runner, loader: DataLoader, evaluator: Evaluator, split: str
     ) -> None:
         check_same_data(loader.dataset, split)
+        evaluate_all_samples(loader.dataset)
         self.check_data(runner, loader.dataset, split)
         for metric in evaluator.metrics:
             for part in iter_datasets(loader.dataset):
@@ -81,38 +95,22 @@ def check_same_data(dataset: Any, split: str) -> None:
         )
 
 
-def check_schedule(runner: Runner) -> None:
-    """Raise `ValueError` if the training has no step, or no steps between two validations."""
-    loop = getattr(runner, '_train_loop', None)
-    if not isinstance(loop, BaseLoop):
+def check_channels(model: nn.Module, batch: Any) -> None:
+    """Raise `ValueError` if images have other channels than the model's backbone takes."""
+    image = batch.get('inputs') if isinstance(batch, dict) else None
+    while isinstance(image, list | tuple) and image:
+        image = image[0]
+    backbone = getattr(model, 'backbone', None)
+    taken = getattr(getattr(backbone, 'vit', backbone), 'in_chans', None)
+    if not isinstance(image, Tensor) or image.dim() < 3 or taken is None:
         return
-    length = 'max_epochs' if isinstance(loop, EpochBasedTrainLoop) else 'max_iters'
-    names = [length] if runner.val_loop is None else [length, 'val_interval']
-    for name in names:
-        value = getattr(loop, name, 1)
-        if not isinstance(value, int | float) or value < 1 or value % 1:
-            hint = (
-                ' To train without validation, set val_cfg, val_dataloader and val_evaluator to '
-                'None.'
-                if name == 'val_interval'
-                else ''
-            )
-            raise ValueError(f'train_cfg.{name}={value}: give a whole number of at least 1.{hint}')
-
-
-def check_saving(runner: Runner) -> None:
-    """Raise `ValueError` if `CheckpointHook` has an argument that fails when it first saves."""
-    taken = sorted(signature(CheckpointHook).parameters.keys() - {'kwargs'})
-    for hook in getattr(runner, '_hooks', ()):
-        if type(hook) is not CheckpointHook:
-            continue
-        for name in hook.args.keys() - {*taken, *signature(runner.save_checkpoint).parameters}:
-            close = get_close_matches(name, taken, n=2)
-            hint = f' Did you mean {" or ".join(close)}?' if close else ''
-            raise ValueError(
-                f'default_hooks.checkpoint: CheckpointHook has no argument {name!r}.{hint} It '
-                f'takes {", ".join(taken)}.'
-            )
+    found = image.shape[-3]
+    if found != taken:
+        raise ValueError(
+            f'The pipeline loads images of {found} channels, the backbone takes {taken}. Files of '
+            "several bands need LoadImageFromFile(color_type='unchanged') or LoadBands, which "
+            f'chooses bands; a model for {found}: vit=dict(model_kwargs=dict(in_chans={found})).'
+        )
 
 
 def check_task(dataset: Any, split: str, *, wanted: str, other: str, advice: str) -> None:

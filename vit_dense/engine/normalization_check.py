@@ -30,9 +30,11 @@ class NormalizationCheckHook(Hook):
         """Warn once if they differ, before the first iteration.
 
         Raises:
-            ValueError: A value of `std` is not positive.
+            ValueError: A value of `std` is not positive, or there are not as many as channels.
         """
         check_std(runner.model)
+        if (note := describe_order(runner.model)) is not None:
+            print_log(note, logger='current')
         message = describe_mismatch(runner.model)
         if message is not None:
             print_log(message, logger='current', level=logging.WARNING)
@@ -48,6 +50,31 @@ def check_std(model: nn.Module) -> None:
             'positive. Set std=[1.0, 1.0, 1.0] to leave the range as it is, or the values of the '
             "backbone's weights, such as std=[58.395, 57.12, 57.375]."
         )
+
+
+def describe_order(model: nn.Module) -> str | None:
+    """Return a note on the order of channels if the backbone takes more than three.
+
+    Raises:
+        ValueError: `mean` or `std` have neither one value nor one for each channel.
+    """
+    model = unwrap(model)
+    backbone = getattr(model, 'backbone', None)
+    count = getattr(getattr(backbone, 'vit', backbone), 'in_chans', None)
+    for name in ('mean', 'std'):
+        given = _read(getattr(model, 'data_preprocessor', None), name, scale=1.0)
+        if count is not None and given is not None and len(given) not in (1, count):
+            raise ValueError(
+                f'model.data_preprocessor.{name}={given} has {len(given)} values, the backbone '
+                f'takes {count} channels (in_chans). Give one for each, in the order of the loader.'
+            )
+    if count is None or count <= 3:
+        return None
+    return (
+        f'The model takes {count} channels in the order of the loader, whatever bgr_to_rgb says: '
+        'LoadImageFromFile (OpenCV) gives B, G, R before the others, LoadBands the order of the '
+        'file or of its argument bands. Pretrained weights expect R, G, B first.'
+    )
 
 
 def describe_mismatch(model: nn.Module) -> str | None:

@@ -14,16 +14,23 @@ require('mmseg')
 import_mmseg_models()
 
 from ..engine import NormalizationCheckHook  # noqa: E402
+from ..engine.load_bands import LoadBands  # noqa: E402
+from . import corrections as _corrections  # noqa: E402
 from . import metric_figures as _metric_figures  # noqa: E402, F401
 from .check_hook import SegCheckHook  # noqa: E402
 from .dataset import CheckedADE20KDataset, CheckedSegDataset  # noqa: E402
 from .linear_head import LinearHead  # noqa: E402
+from .loading import LoadMaskAnnotations  # noqa: E402
 from .pictures_hook import SegPicturesHook  # noqa: E402
+
+_corrections.install()
 
 __all__ = [
     'CheckedADE20KDataset',
     'CheckedSegDataset',
     'LinearHead',
+    'LoadBands',
+    'LoadMaskAnnotations',
     'NormalizationCheckHook',
     'SegCheckHook',
     'SegPicturesHook',

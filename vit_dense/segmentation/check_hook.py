@@ -7,22 +7,33 @@ error of a loss, a device-side assertion, or no error and a wrong mIoU.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmseg.datasets import BaseSegDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
+from ..data.files import picture_size, spread_evenly
 from ..engine.check_hook import CheckHook, check_task
+from ..engine.unlabelled import has_labels, needs_labels
 from ..engine.wrappers import iter_datasets, unwrap
 from ..weights.match import shorten
-from .dataset import CheckedSegDataset, check_samples
+from .dataset import CheckedSegDataset, check_samples, check_several
+from .loss_checks import check_losses, iter_losses
+from .pipeline_checks import added_labels, check_geometry
 
 if TYPE_CHECKING:
     from mmseg.models.decode_heads.mask2former_head import Mask2FormerHead
 
+_NO_MASKS = (
+    'The {split} data set has no masks (data_prefix.seg_map_path): there is nothing to learn from '
+    'or to measure against. Name their folder; without labels, only a test works, which predicts. '
+    'To train without validation, set val_cfg, val_dataloader and val_evaluator to None.'
+)
+# Of these many files the header is read, and of these many sizes an image is loaded.
+_SIZES_READ, _SIZES_LOADED = 1000, 16
 # What mmseg's loading writes if reduce_zero_label or a choice of classes removes a label.
 _LOADED_VOID = 255
 _ADVICE = (
@@ -48,7 +59,7 @@ class SegCheckHook(CheckHook):
         """Compare the channels of backbone, heads and losses."""
         for name, head in iter_heads(model):
             if isinstance(head, BaseDecodeHead):
-                check_loss(name, head)
+                check_losses(name, head)
         channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
         if channels is None or getattr(model, 'neck', None) is not None:
             return
@@ -59,28 +70,33 @@ class SegCheckHook(CheckHook):
                 check_channels(name, head, list(channels))
 
     def check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
-        """Compare the heads with the data set, and check the files of mmseg's own classes."""
+        """Compare heads, pipeline and data set, and check the files of mmseg's own classes."""
         for part in iter_datasets(dataset):
             check_task(part, split, wanted='a segmentor', other='mmdet', advice=_ADVICE)
             if not isinstance(part, BaseSegDataset):
                 continue
             if not isinstance(part, CheckedSegDataset):
+                check_several(part.metainfo.get('classes'))
                 samples = [part.get_data_info(index) for index in range(len(part))]
                 check_samples(part, samples, self.scan_masks)
             check_void(part, split)
+            check_geometry(part.pipeline, split)
             for name, head in iter_heads(unwrap(runner.model)):
                 check_classes(name, head, part, split)
+            check_ignored(runner, part, split)
+            if split == 'training' and not has_labels(part):
+                raise ValueError(_NO_MASKS.format(split=split))
 
     def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
-        """Compare `ignore_index` of metric and data set."""
-        void = getattr(metric, 'ignore_index', None)
-        given = getattr(dataset, 'ignore_index', void)
-        if void is not None and void != given:
-            raise ValueError(
-                f'{type(metric).__name__} has ignore_index={void}, the data set has '
-                f'ignore_index={given}: pixels without a class would be '
-                'scored. Set both to the same value.'
-            )
+        """Check that there is something to measure against."""
+        if needs_labels(metric) and not has_labels(dataset):
+            raise ValueError(_NO_MASKS.format(split=split))
+
+    def _check_evaluation(
+        self, runner: Runner, loader: DataLoader, evaluator: Evaluator, split: str
+    ) -> None:
+        super()._check_evaluation(runner, loader, evaluator, split)
+        check_batches(loader, 'test' if split == 'test' else 'val')
 
 
 Head: TypeAlias = 'BaseDecodeHead | Mask2FormerHead'
@@ -121,19 +137,6 @@ def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> 
         )
 
 
-def check_loss(name: str, head: BaseDecodeHead) -> None:
-    """Raise `ValueError` if a head of one channel has a softmax loss, which learns nothing."""
-    losses = head.loss_decode
-    for loss in losses if isinstance(losses, nn.ModuleList) else [losses]:
-        softmax = not getattr(loss, 'use_sigmoid', True) and not getattr(loss, 'use_mask', False)
-        if head.out_channels == 1 and softmax:
-            raise ValueError(
-                f'{name}.out_channels=1 with {type(loss).__name__}(use_sigmoid=False): the softmax '
-                f'of one channel is always 1. Set use_sigmoid=True in {name}.loss_decode, or '
-                f'{name}.out_channels={head.num_classes}.'
-            )
-
-
 def check_pixel_decoder(name: str, head: 'Mask2FormerHead', channels: Sequence[int]) -> None:
     """Raise `ValueError` if a Mask2Former head expects other maps or weights other classes."""
     decoder = head.pixel_decoder
@@ -161,11 +164,54 @@ def check_classes(name: str, head: Head, dataset: BaseSegDataset, split: str) ->
             f'classes ({shorten(list(classes))}). Set num_classes={len(classes)} in every head, or '
             'correct metainfo.classes.'
         )
-    if head.ignore_index is not None and head.ignore_index != dataset.ignore_index:
+
+
+def check_ignored(runner: Runner, dataset: BaseSegDataset, split: str) -> None:
+    """Raise `ValueError` with all values for pixels without a class, if one differs."""
+    model, is_training = unwrap(runner.model), split == 'training'
+    found = []
+    for name, head in iter_heads(model):
+        found.append((f'{name}.', head))
+        # DiceLoss names a class to leave out.
+        losses = [one for one in iter_losses(head) if type(one).__name__ != 'DiceLoss']
+        found += [(f'{name}.loss_decode.', one) for one in losses if is_training]
+    if not is_training or runner.val_loop is not None:
+        evaluator = runner.test_evaluator if split == 'test' else runner.val_evaluator
+        found += [(f'{type(one).__name__} has ', one) for one in evaluator.metrics]
+    values = [
+        (f'{name}ignore_index', value)
+        for name, owner in found
+        if (value := getattr(owner, 'ignore_index', None)) is not None
+    ]
+    if is_training:
+        values += added_labels(dataset.pipeline, getattr(model, 'data_preprocessor', None))
+    if any(value != dataset.ignore_index for _, value in values):
         raise ValueError(
-            f'{name}.ignore_index={head.ignore_index}, but the {split} data set has ignore_index='
-            f'{dataset.ignore_index}: pixels without a class would be trained as one, or fail '
-            'as an index out of range. Set both to the same value.'
+            f'{", ".join(f"{name}={value}" for name, value in values)}, but the {split} data set '
+            f'has ignore_index={dataset.ignore_index}: pixels without a class would be trained or '
+            'scored as one, or fail as an index out of range. Set all to the same value.'
+        )
+
+
+def check_batches(loader: DataLoader, name: str) -> None:
+    """Raise `ValueError` if images of several sizes would be in one batch, which mmseg rejects."""
+    if (getattr(loader, 'batch_size', 1) or 1) == 1:
+        return
+    shapes: dict[tuple[int, ...], str] = {}
+    for part in iter_datasets(loader.dataset):
+        files: dict[Any, tuple[int, str]] = {}
+        for index in spread_evenly(len(part), _SIZES_READ):
+            path = part.get_data_info(index)['img_path']
+            files.setdefault(picture_size(path) or path, (index, path))
+        for index, path in list(files.values())[:_SIZES_LOADED]:
+            inputs = part[index]['inputs']
+            shape = (inputs[0] if isinstance(inputs, list) else inputs).shape
+            shapes.setdefault(tuple(shape[-2:]), path)
+    if len(shapes) > 1:
+        shown = ', '.join(f'{h}x{w} ({path})' for (h, w), path in list(shapes.items())[:2])
+        raise ValueError(
+            f'{name}_dataloader.batch_size={loader.batch_size}, but images reach the model in '
+            f'several sizes: {shown}. mmseg takes one size in a batch: set batch_size=1.'
         )
 
 
