@@ -19,5 +19,9 @@ model = dict(
     backbone=dict(vit=dict(model_name='vit_base_patch16_224.augreg_in21k_ft_in1k')),
     decode_head=dict(in_channels=[768] * 4, num_classes=_base_.num_classes),
     auxiliary_head=dict(in_channels=768, num_classes=_base_.num_classes),
-    test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(341, 341)),
+    test_cfg=dict(
+        mode='slide',
+        crop_size=_base_.crop_size,
+        stride=tuple(edge * 2 // 3 for edge in _base_.crop_size),
+    ),
 )

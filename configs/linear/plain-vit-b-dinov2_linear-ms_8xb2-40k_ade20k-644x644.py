@@ -15,6 +15,10 @@ model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     backbone=dict(num_maps=4),
     decode_head=dict(in_channels=[768] * 4, in_index=[0, 1, 2, 3], num_classes=_base_.num_classes),
-    test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(429, 429)),
+    test_cfg=dict(
+        mode='slide',
+        crop_size=_base_.crop_size,
+        stride=tuple(edge * 2 // 3 for edge in _base_.crop_size),
+    ),
 )
 default_hooks = dict(checkpoint=dict(interval=_base_.train_cfg.val_interval))

@@ -13,6 +13,10 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),
     decode_head=dict(num_classes=_base_.num_classes),
-    test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(345, 345)),
+    test_cfg=dict(
+        mode='slide',
+        crop_size=_base_.crop_size,
+        stride=tuple(edge * 2 // 3 for edge in _base_.crop_size),
+    ),
 )
 default_hooks = dict(checkpoint=dict(interval=_base_.train_cfg.val_interval))

@@ -24,6 +24,7 @@ model = dict(
         feat_channels=1024,
         out_channels=1024,
         num_classes=_base_.num_classes,
+        loss_cls=dict(class_weight=[1.0] * _base_.num_classes + [0.1]),
         pixel_decoder=dict(
             encoder=dict(
                 layer_cfg=dict(
@@ -42,7 +43,11 @@ model = dict(
             ),
         ),
     ),
-    test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(426, 426)),
+    test_cfg=dict(
+        mode='slide',
+        crop_size=_base_.crop_size,
+        stride=tuple(edge * 2 // 3 for edge in _base_.crop_size),
+    ),
 )
 optim_wrapper = dict(
     optimizer=dict(lr=2e-5, weight_decay=0.05), paramwise_cfg=dict(layer_decay_rate=0.9)

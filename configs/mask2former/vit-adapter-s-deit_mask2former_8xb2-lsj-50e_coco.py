@@ -11,13 +11,21 @@ _base_ = [
     '../_base_/det_runtime.py',
 ]
 
+num_classes = _base_.num_classes
 model = dict(
+    # Images are padded to squares.
+    data_preprocessor=dict(pad_size_divisor=max(_base_.image_size)),
     backbone=dict(
         vit=dict(model_name='deit_small_patch16_224.fb_in1k', drop_path_rate=0.2),
         deform_num_heads=6,
         deform_ratio=1.0,
     ),
-    panoptic_head=dict(in_channels=[384] * 4),
+    panoptic_head=dict(
+        in_channels=[384] * 4,
+        num_things_classes=num_classes,
+        loss_cls=dict(class_weight=[1.0] * num_classes + [0.1]),
+    ),
+    panoptic_fusion_head=dict(num_things_classes=num_classes),
 )
 train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(

@@ -26,7 +26,11 @@ model = dict(
     ),
     decode_head=dict(in_channels=[1024] * 4, channels=1024, num_classes=_base_.num_classes),
     auxiliary_head=dict(in_channels=1024, num_classes=_base_.num_classes),
-    test_cfg=dict(mode='slide', crop_size=_base_.crop_size, stride=(426, 426)),
+    test_cfg=dict(
+        mode='slide',
+        crop_size=_base_.crop_size,
+        stride=tuple(edge * 2 // 3 for edge in _base_.crop_size),
+    ),
 )
 optim_wrapper = dict(
     optimizer=dict(lr=2e-5, weight_decay=0.05), paramwise_cfg=dict(layer_decay_rate=0.9)

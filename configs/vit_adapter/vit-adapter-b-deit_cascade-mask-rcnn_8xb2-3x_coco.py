@@ -6,3 +6,11 @@ _base_ = [
     '../_base_/schedules/det_adamw_3x.py',
     '../_base_/det_runtime.py',
 ]
+
+num_classes = _base_.num_classes
+model = dict(
+    roi_head=dict(
+        bbox_head=[dict(head, num_classes=num_classes) for head in _base_.model.roi_head.bbox_head],
+        mask_head=dict(num_classes=num_classes),
+    ),
+)

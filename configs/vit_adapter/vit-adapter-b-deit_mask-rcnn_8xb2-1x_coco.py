@@ -6,3 +6,8 @@ _base_ = [
     '../_base_/schedules/det_adamw_1x.py',
     '../_base_/det_runtime.py',
 ]
+
+num_classes = _base_.num_classes
+model = dict(
+    roi_head=dict(bbox_head=dict(num_classes=num_classes), mask_head=dict(num_classes=num_classes))
+)

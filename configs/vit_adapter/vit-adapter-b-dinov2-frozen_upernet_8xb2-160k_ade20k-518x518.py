@@ -6,6 +6,7 @@
 _base_ = './vit-adapter-b-dinov2_upernet_8xb2-160k_ade20k-512x512.py'
 
 crop_size = (518, 518)
+scale = (4 * min(crop_size), min(crop_size))
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
@@ -15,38 +16,29 @@ model = dict(
             frozen_stages=12,  # all blocks
         ),
     ),
-    test_cfg=dict(crop_size=crop_size, stride=(345, 345)),
+    test_cfg=dict(crop_size=crop_size, stride=tuple(edge * 2 // 3 for edge in crop_size)),
 )
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2072, 518), ratio_range=(0.5, 2.0), keep_ratio=True),
+    *_base_.train_pipeline[:2],
+    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
+    *_base_.train_pipeline[4:],
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2072, 518), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
+    _base_.test_pipeline[0],
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    *_base_.test_pipeline[2:],
 ]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    _base_.tta_pipeline[0],
     dict(
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=(int(2072 * ratio), int(518 * ratio)), keep_ratio=True)
-                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+                dict(type='Resize', scale=tuple(int(edge * by) for edge in scale), keep_ratio=True)
+                for by in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
-            [
-                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-            ],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
+            *_base_.tta_pipeline[1].transforms[1:],
         ],
     ),
 ]

@@ -18,6 +18,7 @@ model = dict(
         deform_ratio=1.0,
     ),
     neck=dict(in_channels=[384] * 3),
+    bbox_head=dict(num_classes=_base_.num_classes),
 )
 optim_wrapper = dict(
     optimizer=dict(weight_decay=1e-4),

@@ -14,4 +14,5 @@ model = dict(
         deform_ratio=1.0,
     ),
     neck=dict(in_channels=[384] * 4),
+    roi_head=dict(bbox_head=dict(num_classes=_base_.num_classes)),
 )

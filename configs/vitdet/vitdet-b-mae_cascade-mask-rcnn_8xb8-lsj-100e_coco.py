@@ -7,6 +7,15 @@ _base_ = [
     '../_base_/det_runtime.py',
 ]
 
+num_classes = _base_.num_classes
+model = dict(
+    # Images are padded to squares.
+    data_preprocessor=dict(pad_size_divisor=max(_base_.image_size)),
+    roi_head=dict(
+        bbox_head=[dict(head, num_classes=num_classes) for head in _base_.model.roi_head.bbox_head],
+        mask_head=dict(num_classes=num_classes),
+    ),
+)
 # The schedule counts iterations, hence so do logs and checkpoints.
 log_processor = dict(by_epoch=False)
 default_hooks = dict(

@@ -10,6 +10,12 @@ _base_ = [
     '../_base_/det_runtime.py',
 ]
 
+num_classes = _base_.num_classes
+model = dict(
+    # Images are padded to squares.
+    data_preprocessor=dict(pad_size_divisor=max(_base_.image_size)),
+    roi_head=dict(bbox_head=dict(num_classes=num_classes), mask_head=dict(num_classes=num_classes)),
+)
 # The schedule counts iterations, hence so do logs and checkpoints.
 log_processor = dict(by_epoch=False)
 default_hooks = dict(

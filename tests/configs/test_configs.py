@@ -95,15 +95,19 @@ def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
 def test_schedule_is_whole(path: Path) -> None:
     config = Config.fromfile(path, import_custom_modules=False)
     warm_up, decay = config.param_scheduler
+    by_epoch = config.train_cfg.type == 'EpochBasedTrainLoop'
+    length = config.train_cfg.max_epochs if by_epoch else config.train_cfg.max_iters
+    assert decay.get('by_epoch', by_epoch) == by_epoch
+    assert config.default_hooks.checkpoint.by_epoch == by_epoch
     assert warm_up.type == 'LinearLR'
     assert warm_up.begin == 0
     if decay.type == 'ReduceOnPlateauLR':
         assert decay.monitor == config.default_hooks.checkpoint.save_best
     else:
         assert decay.type in ('PolyLR', 'CosineAnnealingLR')
-        assert warm_up.end == decay.begin
-        assert decay.end == config.train_cfg.max_iters
-    assert config.train_cfg.max_iters % config.train_cfg.val_interval == 0
+        assert warm_up.end == decay.begin or (decay.by_epoch and decay.begin == 0)
+        assert decay.end == length
+    assert length % config.train_cfg.val_interval == 0
     assert config.default_hooks.checkpoint.interval == config.train_cfg.val_interval
     assert config.default_hooks.checkpoint.save_best == 'mIoU'
     assert config.optim_wrapper.constructor == 'LayerDecayOptimWrapperConstructor'

@@ -6,7 +6,14 @@ from textwrap import dedent
 import pytest
 from mmengine.config import Config
 
-from build_support.flatten_configs import generate, load_config, module_path, render
+from build_support.flatten_configs import (
+    RUNNER_KEYS,
+    generate,
+    load_config,
+    module_path,
+    render,
+)
+from vit_dense.compat.config_variables import runner_keys
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 ALL = sorted(CONFIGS.rglob('*.py'))
@@ -55,6 +62,10 @@ def read_lazily(folder: Path, path: Path) -> dict:
         f'from mmengine.config import read_base\nwith read_base():\n    from .{module} import *\n'
     )
     return Config.fromfile(project).to_dict()
+
+
+def test_the_same_keys_are_no_variables() -> None:
+    assert runner_keys() == RUNNER_KEYS
 
 
 def test_a_second_run_removes_what_is_gone(tmp_path: Path) -> None:

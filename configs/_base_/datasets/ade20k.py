@@ -4,11 +4,13 @@ dataset_type = 'CheckedADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'
 num_classes = 150
 crop_size = (512, 512)
+# The short edge has the size of a crop.
+scale = (4 * min(crop_size), min(crop_size))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
@@ -16,7 +18,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
@@ -27,8 +29,8 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
-                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+                dict(type='Resize', scale=tuple(int(edge * by) for edge in scale), keep_ratio=True)
+                for by in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),

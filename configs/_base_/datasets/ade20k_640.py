@@ -3,16 +3,17 @@
 _base_ = './ade20k.py'
 
 crop_size = (640, 640)
+scale = (max(2048, *crop_size), min(crop_size))
 
 train_pipeline = [
     *_base_.train_pipeline[:2],
-    dict(type='RandomResize', scale=(2048, 640), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     *_base_.train_pipeline[4:],
 ]
 test_pipeline = [
     _base_.test_pipeline[0],
-    dict(type='Resize', scale=(2048, 640), keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     *_base_.test_pipeline[2:],
 ]
 tta_pipeline = [
@@ -21,8 +22,8 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=(int(2048 * ratio), int(640 * ratio)), keep_ratio=True)
-                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+                dict(type='Resize', scale=tuple(int(edge * by) for edge in scale), keep_ratio=True)
+                for by in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             *_base_.tta_pipeline[1].transforms[1:],
         ],

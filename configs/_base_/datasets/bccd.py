@@ -19,7 +19,7 @@ train_pipeline = [
     dict(
         type='RandomCrop',
         crop_type='absolute',
-        crop_size=(240, 240),
+        crop_size=(scale[1], scale[1]),
         allow_negative_crop=False,
     ),
     # Cells have no preferred orientation.
@@ -80,7 +80,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox', classwise=True
-)
+# Measured against the annotations of the data set.
+val_evaluator = dict(type='CheckedCocoMetric', metric='bbox', classwise=True)
 test_evaluator = val_evaluator

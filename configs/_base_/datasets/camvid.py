@@ -31,12 +31,13 @@ metainfo = dict(
     ],
 )
 num_classes = len(metainfo['classes'])
+scale = (480, 360)
 crop_size = (256, 256)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
@@ -44,7 +45,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(480, 360), keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
@@ -55,8 +56,8 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=(int(480 * ratio), int(360 * ratio)), keep_ratio=True)
-                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+                dict(type='Resize', scale=tuple(int(edge * by) for edge in scale), keep_ratio=True)
+                for by in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),

@@ -9,7 +9,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='Resize', scale=_base_.scale, keep_ratio=True),
     # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='PackDetInputs'),

@@ -3,17 +3,18 @@
 dataset_type = 'CheckedCocoDataset'
 data_root = 'data/coco'
 num_classes = 80
+scale = (1333, 800)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs'),
@@ -24,8 +25,12 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=scale, keep_ratio=True)
-                for scale in ((666, 400), (1333, 800), (2000, 1200))
+                dict(
+                    type='Resize',
+                    scale=(round(scale[0] * ratio), round(scale[1] * ratio)),
+                    keep_ratio=True,
+                )
+                for ratio in (0.5, 1.0, 1.5)
             ],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
@@ -72,9 +77,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=f'{data_root}/annotations/instances_val2017.json',
-    metric=['bbox', 'segm'],
-)
+# Measured against the annotations of the data set.
+val_evaluator = dict(type='CheckedCocoMetric', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator

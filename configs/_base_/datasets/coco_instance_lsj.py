@@ -7,12 +7,13 @@ model's `data_preprocessor` pads every image to the square, at test as well.
 _base_ = './coco_instance.py'
 
 image_size = (1024, 1024)
+scale = image_size
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='RandomResize', scale=image_size, ratio_range=(0.1, 2.0), keep_ratio=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(
         type='RandomCrop',
         crop_type='absolute',
@@ -26,7 +27,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs'),
@@ -37,7 +38,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             # One scale: another one would be padded to a square of another size.
-            [dict(type='Resize', scale=image_size, keep_ratio=True)],
+            [dict(type='Resize', scale=scale, keep_ratio=True)],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),

@@ -6,9 +6,11 @@ crop bounds the memory.
 
 _base_ = './coco_instance.py'
 
+# For 1333x800 px: short edges of 480 to 800 px, crops of 384 to 600 px and of at most 1024 px.
+short = _base_.scale[1]
 many_scales = dict(
     type='RandomChoiceResize',
-    scales=[(short, 1333) for short in range(480, 801, 32)],
+    scales=[(short * part // 25, _base_.scale[0]) for part in range(15, 26)],
     keep_ratio=True,
 )
 train_pipeline = [
@@ -22,13 +24,13 @@ train_pipeline = [
             [
                 dict(
                     type='RandomChoiceResize',
-                    scales=[(400, 1333), (500, 1333), (600, 1333)],
+                    scales=[(short * part // 8, _base_.scale[0]) for part in (4, 5, 6)],
                     keep_ratio=True,
                 ),
                 dict(
                     type='RandomCrop',
                     crop_type='absolute_range',
-                    crop_size=(384, 600),
+                    crop_size=(short * 12 // 25, short * 3 // 4),
                     allow_negative_crop=True,
                 ),
                 many_scales,
@@ -38,7 +40,7 @@ train_pipeline = [
     dict(
         type='RandomCrop',
         crop_type='absolute_range',
-        crop_size=(1024, 1024),
+        crop_size=(short * 32 // 25, short * 32 // 25),
         allow_negative_crop=True,
     ),
     dict(type='PackDetInputs'),

@@ -5,7 +5,6 @@
 
 dataset_type = 'CheckedSegDataset'
 data_root = 'data/demo'
-num_classes = 8
 metainfo = dict(
     classes=('sky', 'building', 'tree', 'road', 'sidewalk', 'car', 'pedestrian', 'sign'),
     palette=[
@@ -19,12 +18,14 @@ metainfo = dict(
         [220, 220, 0],
     ],
 )
+num_classes = len(metainfo['classes'])
+scale = (160, 128)
 crop_size = (128, 128)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(160, 128), ratio_range=(1.0, 1.5), keep_ratio=True),
+    dict(type='RandomResize', scale=scale, ratio_range=(1.0, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     # No photometric distortion: light and weather already vary between scenes.
     dict(type='RandomFlip', prob=0.5),
@@ -32,7 +33,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(160, 128), keep_ratio=True),
+    dict(type='Resize', scale=scale, keep_ratio=True),
     # After Resize: labels keep their original size, and predictions are resized to it.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
@@ -43,8 +44,8 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale=(int(160 * ratio), int(128 * ratio)), keep_ratio=True)
-                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+                dict(type='Resize', scale=tuple(int(edge * by) for edge in scale), keep_ratio=True)
+                for by in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
             ],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),

@@ -6,18 +6,20 @@
 
 dataset_type = 'CheckedCocoDataset'
 data_root = 'data/demo/'
-num_classes = 3
 metainfo = dict(
     classes=('car', 'pedestrian', 'sign'), palette=[(0, 0, 142), (220, 20, 60), (220, 220, 0)]
 )
+num_classes = len(metainfo['classes'])
 scale = (160, 128)
-test_scale = (200, 160)
+test_scale = (scale[0] * 5 // 4, scale[1] * 5 // 4)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomResize', scale=scale, ratio_range=(1.0, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_type='absolute', crop_size=(128, 128), recompute_bbox=True),
+    dict(
+        type='RandomCrop', crop_type='absolute', crop_size=(scale[1], scale[1]), recompute_bbox=True
+    ),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2)),
     # No photometric distortion: light and weather already vary between scenes.
     dict(type='RandomFlip', prob=0.5),
@@ -75,9 +77,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/instances_validation.json',
-    metric=['bbox', 'segm'],
-)
+# Measured against the annotations of the data set.
+val_evaluator = dict(type='CheckedCocoMetric', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator

@@ -1,0 +1,38 @@
+"""Tens to hundreds of images with boxes, one device: ATSS on ViT-Adapter-S.
+
+A config of your own inherits it, `_base_ = 'vit_dense::vit_atss_small.py'`, and sets variables:
+those below, of `_base_/datasets/small_boxes.py` and of `_base_/schedules/adamw_epochs.py`.
+For fewer images, or a CPU, use a frozen ViT: `few_shot/`. With instance masks start from
+`vit_maskrcnn_small.py`.
+"""
+
+_base_ = [
+    '_base_/models/atss_vit_adapter.py',
+    '_base_/datasets/small_boxes.py',
+    '_base_/schedules/adamw_epochs.py',
+    '_base_/det_runtime.py',
+]
+
+# With another model, set `mean` and `std`, too; `width` only if its name does not tell it.
+model_name = 'deit_small_patch16_224.fb_in1k'
+widths = dict(tiny=192, small=384, base=768, large=1024)
+width = next((width for size, width in widths.items() if size in model_name), 384)
+
+model = dict(
+    data_preprocessor=dict(mean=_base_.mean, std=_base_.std, bgr_to_rgb=_base_.bgr),
+    backbone=dict(
+        vit=dict(
+            model_name=model_name,
+            drop_path_rate=0.1,
+            window_size=None,
+            model_kwargs=dict(in_chans=len(_base_.mean)),
+        ),
+        deform_num_heads=width // 64,
+    ),
+    neck=dict(in_channels=[width] * 3),
+    bbox_head=dict(num_classes=_base_.num_classes),
+)
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=_base_.val_interval, max_keep_ckpts=1),
+)
