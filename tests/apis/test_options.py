@@ -285,3 +285,9 @@ def test_out_is_a_folder_of_label_maps_or_a_pickle(built: list[Config], checkpoi
     assert built[1].test_evaluator[1] == {'type': 'DumpDetResults', 'out_file_path': 'raw.pkl'}
     with pytest.raises(ValueError, match=r'--out maps.*\.pkl'):
         evaluation.evaluate_model(Config(boxes), checkpoint, out='maps')
+
+
+def test_a_file_that_is_no_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'notes.txt').write_text('model = 1')
+    with pytest.raises(ValueError, match=r'notes\.txt is no config: its name ends in one of \.py'):
+        load_config(str(tmp_path / 'notes.txt'))

@@ -73,6 +73,7 @@ def test_tools_are_the_commands(
         ('convert', 'nowhere.pth', 'out.pth'),
         ('merge-lora', 'nowhere.py', 'x.pth', 'out.pth'),
         ('analyze', 'nowhere.py'),
+        ('check', 'nowhere.py'),
         ('plot', 'nowhere.py', '--out', 'x.png'),
         ('run', 'nowhere.py'),
     ],

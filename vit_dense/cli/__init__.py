@@ -13,6 +13,8 @@ __all__ = ['COMMANDS', 'is_own_command', 'main']
 PROGRAM = 'vit-dense'
 # Command -> module of this package with a function `main`, and one line of help.
 COMMANDS = {
+    'init': ('init', 'write a config for a folder of labelled images'),
+    'prepare': ('prepare', 'unpack and verify ADE20K, COCO, VOC2012 or Cityscapes'),
     'train': ('train', 'train a model from a config'),
     'test': ('test', 'evaluate a checkpoint'),
     'predict': ('predict', 'predict images, folders and videos with a trained model'),
@@ -20,7 +22,9 @@ COMMANDS = {
     'serve': ('serve', 'serve a page in the browser to try a model'),
     'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'analyze': ('analyze', 'count parameters, multiply-adds, memory and images/s of a config'),
+    'check': ('check', 'check the data of a config, with a report of what is wrong'),
     'plot': ('plot', 'draw learning curves and figures of each class of trainings'),
+    'convert-data': ('convert_data', 'write the data of a config in the layout of ADE20K or COCO'),
     'convert': ('convert', 'convert a weight file to the names of this package'),
     'merge-lora': ('merge_lora', 'write the weights of a checkpoint alone, LoRA merged'),
     'run': ('run', 'run a script of another project without compiled mmcv ops'),

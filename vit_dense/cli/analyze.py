@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .models import add_model_options, run_command
-from .options import add_cfg_options, parsed_settings
+from .options import add_cfg_options, command_parser, parsed_settings
 from .tables import print_table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _LABELS = {'backbone.vit': 'ViT', 'backbone': 'adapter'}
 
 def build_parser() -> ArgumentParser:
     """Return the options."""
-    parser = ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--size',
@@ -92,4 +92,4 @@ def main() -> int:
     args = parser.parse_args()
     if args.size and (len(args.size) > 2 or min(args.size) < 1):
         parser.error('--size takes height and width in pixels, or one number for both')
-    return run_command(lambda: analyze(args), args)
+    return run_command(analyze, args)

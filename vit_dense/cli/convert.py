@@ -1,18 +1,17 @@
 """Convert a weight file to the names of this package."""
 
-from argparse import ArgumentParser
+from .options import command_parser
 
 
 def main() -> int:
     """Convert, and print what the file is and what became of its tensors."""
-    parser = ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument('source', help='released checkpoint, or ViT weights of any layout')
     parser.add_argument('destination', help='.pth, .pt or .safetensors file to write')
     parser.add_argument('--config', help='config of the model (default: inferred from the shapes)')
     parser.add_argument(
         '--model-name', help='timm model of ViT weights (default: inferred from the shapes)'
     )
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     args = parser.parse_args()
     from ..apis import convert_checkpoint, report_user_errors
 

@@ -3,11 +3,12 @@
 from argparse import ArgumentParser, Namespace
 
 from .models import run_command
+from .options import command_parser
 
 
 def build_parser() -> ArgumentParser:
     """Return the options."""
-    parser = ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument('config', help='config file, or a checkpoint alone')
     parser.add_argument('checkpoint', nargs='?', help='weights')
     parser.add_argument('out', metavar='OUT', help='file to write: .onnx, or .xml for OpenVINO')
@@ -36,7 +37,6 @@ def build_parser() -> ArgumentParser:
         action='store_true',
         help='write deformable attention as gathers: exact where GridSample is not (TensorRT)',
     )
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser
 
 
@@ -65,5 +65,4 @@ def export(args: Namespace) -> None:
 
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
-    args = build_parser().parse_args()
-    return run_command(lambda: export(args), args)
+    return run_command(export, build_parser().parse_args())

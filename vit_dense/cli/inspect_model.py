@@ -3,12 +3,13 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from .models import add_model_options, run_command, split_model
+from .options import command_parser
 
 
 def build_parser() -> ArgumentParser:
     """Return the options."""
-    parser = ArgumentParser(
-        description=__doc__,
+    parser = command_parser(
+        __doc__,
         usage='%(prog)s CONFIG_OR_CHECKPOINT [CHECKPOINT] IMAGE --out DIR [options]',
     )
     parser.add_argument(
@@ -67,8 +68,7 @@ def inspect(args: Namespace) -> None:
 
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
-    args = build_parser().parse_args()
-    return run_command(lambda: inspect(args), args)
+    return run_command(inspect, build_parser().parse_args())
 
 
 def _point(text: str) -> tuple[int, int]:

@@ -20,7 +20,6 @@ def add_model_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--device', default='auto', help='cpu, cuda or cuda:N (default: a GPU if there is one)'
     )
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
 
 
 def split_model(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -53,14 +52,14 @@ def open_model(names: Sequence[str], device: str = 'auto') -> 'Predictor':
     return load_model(names[0], names[1] if len(names) > 1 else None, device)
 
 
-def run_command(job: Callable[[], object], args: Namespace) -> int:
-    """Run `job` and return the exit code, with users' mistakes reported in a few lines.
+def run_command(work: Callable[[Namespace], int | None], args: Namespace) -> int:
+    """Return the exit code that `work` returns, or 0; report users' mistakes in a few lines.
 
     Exported files run without PyTorch and mmengine, which are imported for their errors alone, and
     only where they are installed.
     """
     try:
-        job()
+        return work(args) or 0
     except Exception as error:
         caught = error
         if find_spec('torch') is not None:
@@ -74,4 +73,3 @@ def run_command(job: Callable[[], object], args: Namespace) -> int:
             raise
         sys.stderr.write(f'\nError: {error}\n(--debug shows where it was raised)\n')
         return _USAGE_ERROR
-    return 0

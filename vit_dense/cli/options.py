@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
+def command_parser(description: str | None, **options: Any) -> ArgumentParser:
+    """Return a parser with the option that all commands share."""
+    parser = ArgumentParser(description=description, **options)
+    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
+    return parser
+
+
 def tool_parser(description: str | None) -> ArgumentParser:
-    """Return a parser of the config and of the options that all tools share."""
-    parser = ArgumentParser(description=description)
+    """Return a parser of the config and of the options that training and evaluation share."""
+    parser = command_parser(description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and all that the tool writes')
     add_cfg_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .models import run_command
+from .options import command_parser
 from .tables import print_table
 
 if TYPE_CHECKING:
@@ -14,10 +15,9 @@ if TYPE_CHECKING:
 
 def build_parser() -> ArgumentParser:
     """Return the options."""
-    parser = ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument('runs', nargs='+', metavar='RUN', help='work directory of a training')
     parser.add_argument('--out', required=True, help='the picture to write: .png, .svg or .pdf')
-    parser.add_argument('--debug', action='store_true', help='print the stack trace of every error')
     return parser
 
 
@@ -79,5 +79,4 @@ def _print_classes(runs: 'Sequence[Run]') -> None:
 
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
-    args = build_parser().parse_args()
-    return run_command(lambda: plot(args), args)
+    return run_command(plot, build_parser().parse_args())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .models import add_model_options, open_model, run_command, split_model
+from .options import command_parser
 
 if TYPE_CHECKING:
     from ..runtime.job import Summary
@@ -25,8 +26,8 @@ _DEFAULT = {'segmentation': ('masks', 'overlays'), 'detection': ('overlays', 'js
 
 def build_parser() -> ArgumentParser:
     """Return the options."""
-    parser = ArgumentParser(
-        description=__doc__,
+    parser = command_parser(
+        __doc__,
         formatter_class=RawDescriptionHelpFormatter,
         usage='%(prog)s CONFIG_OR_CHECKPOINT [CHECKPOINT] INPUT... --out DIR [options]',
     )
@@ -173,14 +174,8 @@ def main() -> int:
     cv2.utils.logging.setLogLevel(
         cv2.utils.logging.LOG_LEVEL_SILENT
     )  # what cannot be read is listed at the end
-    code = 0
-
-    def job() -> None:
-        nonlocal code
-        code = predict(args)
-
     try:
-        return run_command(job, args) or code
+        return run_command(predict, args)
     except KeyboardInterrupt:
         print(
             'Stopped. What is written so far is complete; --skip-existing goes on.', file=sys.stderr

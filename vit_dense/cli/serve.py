@@ -4,13 +4,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from .models import add_model_options, open_model, run_command
+from .options import command_parser
 
 DEFAULT_PORT = 7860
 
 
 def build_parser() -> ArgumentParser:
     """Return the options."""
-    parser = ArgumentParser(description=__doc__)
+    parser = command_parser(__doc__)
     parser.add_argument(
         'model',
         metavar='CONFIG_OR_CHECKPOINT',
@@ -37,8 +38,7 @@ def build_parser() -> ArgumentParser:
 
 def main() -> int:
     """Run the command with the options in `sys.argv`, and return its exit code."""
-    args = build_parser().parse_args()
-    return run_command(lambda: _serve(args), args)
+    return run_command(_serve, build_parser().parse_args())
 
 
 def _serve(args: Namespace) -> None:

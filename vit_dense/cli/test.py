@@ -42,7 +42,7 @@ def evaluate(config: 'Config', args: Namespace) -> None:
         tta=args.tta,
     )
     figures = '  '.join(f'{name} {value:.5g}' for name, value in metrics.items())
-    print(figures or 'No figures: the model predicted nothing that the metric could measure.')
+    print(figures or 'No figures: there was nothing to measure.')
 
 
 def main() -> int:
