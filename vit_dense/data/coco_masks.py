@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .annotations.coco import box_around
 from .coco_boxes import used_annotations
 from .files import spread_evenly
 
@@ -113,13 +114,13 @@ def _check_sizes(path: str, annotations: Sequence[Entry], images: Mapping[Any, E
 def _bounds(mask: Any) -> Sequence[float]:
     """Return x and y of the upper left corner of a mask, then of the lower right one."""
     if isinstance(mask, list):
-        points = np.concatenate(mask).reshape(-1, 2)
-        return [*points.min(0), *points.max(0)]
-    from pycocotools import mask as coco_mask
+        x, y, width, height = box_around(mask)
+    else:
+        from pycocotools import mask as coco_mask
 
-    if isinstance(mask['counts'], list):
-        mask = coco_mask.frPyObjects(mask, *mask['size'])
-    x, y, width, height = coco_mask.toBbox(mask)
+        if isinstance(mask['counts'], list):
+            mask = coco_mask.frPyObjects(mask, *mask['size'])
+        x, y, width, height = coco_mask.toBbox(mask)
     return x, y, x + width, y + height
 
 

@@ -1,7 +1,7 @@
 """Rules that turn statistics of a data set into findings, each with advice.
 
 A rule is a function that takes a `Split` and yields level, problem, examples and advice;
-`add_findings` makes findings of those that have examples.
+`Split.add` makes findings of those that have examples.
 """
 
 from collections import Counter
