@@ -42,6 +42,8 @@ default_hooks = dict(
     plain_history=dict(type='PlainHistoryHook'),
     # A resumed training continues with the random numbers of an uninterrupted one.
     step_seed=dict(type='StepSeedHook'),
+    # For backbones on CachedTimmViT, whose features are kept while a training runs.
+    feature_cache=dict(type='FeatureCacheHook'),
     non_finite=dict(type='NonFiniteHook', max_skips=0),
     # Signals that batch systems send in advance: warning_signals=['SIGUSR1'].
     stop_signal=dict(type='StopSignalHook'),

@@ -136,7 +136,7 @@ def run(model: nn.Module, image: torch.Tensor, train: bool) -> None:
     batch, _, height, width = image.shape
     strides = STRIDES
     if type(model).__name__ == 'PlainViT':
-        strides = (model.vit.patch_size,) * model.num_maps
+        strides = (model.vit.patch_size,) * len(model.out_indices)
     expected = [
         (batch, c, -(-height // s), -(-width // s))
         for c, s in zip(model.out_channels, strides, strict=True)

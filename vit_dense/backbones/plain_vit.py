@@ -1,4 +1,4 @@
-"""PlainViT: unchanged maps of a ViT's last blocks, for linear probes and other light heads.
+"""PlainViT: unchanged maps of a ViT's blocks, for linear probes and other heads for one stride.
 
 Source: DINOv2 (Oquab et al. 2023), section 7.4: a linear layer on the patch tokens of a frozen
 ViT, of the last block alone or of the last four concatenated. It has no parameters but the ViT's.
@@ -6,18 +6,21 @@ ViT, of the last block alone or of the last four concatenated. It has no paramet
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor
 
+from ..layers import tokens_to_map
+from .taps import tap_blocks
 from .timm_vit import TimmViT
 
 
 @MODELS.register_module()
 class PlainViT(BaseModule):
-    """One map for each of the last blocks, all at the stride of the ViT's patches.
+    """One map for each of some blocks, all at the stride of the ViT's patches.
 
     It is not a `MultiScaleAdapter`, which heads for strides 4 to 32 require. The maps cover whole
     patches, so logits resized to the image are aligned with it only if its size is a multiple of
@@ -25,6 +28,7 @@ class PlainViT(BaseModule):
 
     Attributes:
         vit: The `TimmViT`.
+        out_indices: Numbers of the blocks.
         out_channels: Channels of each map, for the heads' `in_channels`.
     """
 
@@ -33,6 +37,8 @@ class PlainViT(BaseModule):
         vit: dict[str, Any] | TimmViT,
         *,
         num_maps: int = 1,
+        out_indices: Sequence[int] | None = None,
+        output_cls_token: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         """Build the ViT.
@@ -41,23 +47,35 @@ class PlainViT(BaseModule):
             vit: A `TimmViT` or its config. `final_norm=True` there normalises every map, as
                 DINOv2's protocol does.
             num_maps: Number of last blocks whose maps are returned, in the order of the blocks.
+            out_indices: Numbers of the blocks instead, rising, such as (2, 5, 8, 11).
+            output_cls_token: Return pairs of a map and the first prefix token (B, C), as mmseg's
+                `DPTHead` expects; None in its place for a ViT without one.
             init_cfg: As in mmengine.
 
         Raises:
-            ValueError: If `num_maps` is not in 1..depth.
+            ValueError: If the ViT does not have such blocks.
         """
         super().__init__(init_cfg)
         self.vit = vit if isinstance(vit, TimmViT) else MODELS.build(vit)
-        if not 1 <= num_maps <= self.vit.depth:
+        depth = self.vit.depth
+        if not 1 <= num_maps <= depth:
             raise ValueError(
-                f'num_maps={num_maps}: {self.vit.model_name!r} has {self.vit.depth} blocks, of '
+                f'num_maps={num_maps}: {self.vit.model_name!r} has {depth} blocks, of '
                 'which 1 to all can give a map; published are 1 and 4'
             )
-        self.num_maps = num_maps
-        self.out_channels = (self.vit.embed_dim,) * num_maps
+        if out_indices is None:
+            out_indices = range(depth - num_maps, depth)
+        self.out_indices = tuple(out_indices)
+        if not out_indices or list(out_indices) != sorted({*out_indices} & {*range(depth)}):
+            raise ValueError(
+                f'out_indices={out_indices!r}: give numbers of blocks in rising order, from 0 to '
+                f'{depth - 1}'
+            )
+        self.output_cls_token = output_cls_token
+        self.out_channels = (self.vit.embed_dim,) * len(self.out_indices)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Compute `num_maps` maps (B, C, ceil(H / patch), ceil(W / patch)) of (B, in_chans, H, W).
+    def forward(self, image: Tensor) -> tuple[Tensor | tuple[Tensor, Tensor | None], ...]:
+        """Compute maps (B, C, ceil(H / patch), ceil(W / patch)) of (B, in_chans, H, W).
 
         Raises:
             ValueError: If the image has another number of channels.
@@ -68,11 +86,10 @@ class PlainViT(BaseModule):
                 f'(B, {self.vit.in_chans}, H, W): convert the images, or set '
                 'vit.model_kwargs=dict(in_chans=...)'
             )
-        tokens, context = self.vit.embed(image)
-        maps = []
-        start = 0
-        for stop in range(self.vit.depth - self.num_maps + 1, self.vit.depth + 1):
-            tokens = self.vit.run_blocks(tokens, context, start, stop)
-            maps.append(self.vit.to_map(tokens, context, final=True))
-            start = stop
+        taps, grid = tap_blocks(self.vit, image, self.out_indices)
+        prefix = self.vit.num_prefix_tokens
+        maps = [tokens_to_map(tokens[:, prefix:], grid) for tokens in taps]
+        if self.output_cls_token:
+            cls_tokens = [tokens[:, 0] if prefix else None for tokens in taps]
+            return tuple(zip(maps, cls_tokens, strict=True))
         return tuple(maps)

@@ -1,6 +1,7 @@
 """Training machinery: layer-wise learning rates, and hooks that check before training starts."""
 
 from .checkpoint_check import CheckpointCheckHook
+from .fixed_views import FeatureCacheHook, FixedViews
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .mean_loss import MeanLossHook
 from .non_finite import NonFiniteHook
@@ -13,6 +14,8 @@ from .tracking import TrackerVisBackend
 
 __all__ = [
     'CheckpointCheckHook',
+    'FeatureCacheHook',
+    'FixedViews',
     'LayerDecayOptimWrapperConstructor',
     'MeanLossHook',
     'NonFiniteHook',

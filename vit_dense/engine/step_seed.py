@@ -23,7 +23,7 @@ from mmengine.runner import Runner
 
 from ..compat.train_loader import train_batches
 
-_STEP, _SAMPLE = 0, 1  # so that a step and a sample never share their numbers
+STEP, SAMPLE, VIEW = 0, 1, 2  # so that these never share their numbers
 
 
 @HOOKS.register_module()
@@ -50,7 +50,7 @@ class StepSeedHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Seed this process for the iteration."""
-        _seed_generators(_STEP, runner.seed, runner.iter, get_dist_info()[0])
+        seed_generators(STEP, runner.seed, runner.iter, get_dist_info()[0])
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class _SeededBatch:
         for place, index in enumerate(self.indices):
             # Samplers give every world_size-th sample of the global batch to a rank.
             position = place * self.world_size + self.rank
-            _seed_generators(_SAMPLE, self.seed, self.iteration, position)
+            seed_generators(SAMPLE, self.seed, self.iteration, position)
             yield index
 
 
-def _seed_generators(*position: int) -> None:
+def seed_generators(*position: int) -> None:
     """Seed the global generators from numbers >= 0, such that neighbours are independent."""
     state = np.random.SeedSequence(position).generate_state(4, np.uint64)
     random.seed(int(state[0]))
