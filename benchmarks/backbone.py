@@ -4,11 +4,13 @@
     python benchmarks/backbone.py --device cuda --dtype bfloat16 --compile
     python benchmarks/backbone.py --table training
     python benchmarks/backbone.py --table pixels
+    python benchmarks/backbone.py --table frozen
 
-There are three tables. `plain` compares the adapters with the plain ViT's own forward (up to its
+There are four tables. `plain` compares the adapters with the plain ViT's own forward (up to its
 last block, no classifier), and gives the ratio of multiply-adds and the ratio of times divided by
 it. `training` shows the effect of attention windows and gradient checkpointing on memory and time
-of a training step. `pixels` shows how the cost of a forward grows with the image.
+of a training step. `pixels` shows how the cost of a forward grows with the image. `frozen` compares
+training on a frozen ViT with the injectors of ViTAdapter and without.
 
 Variants run in turn, so that a change of the machine's speed affects all of them. Each figure is a
 median; ratios are medians of ratios within a turn. `measuring.py` defines peak memory.
@@ -30,6 +32,7 @@ from measuring import (
     in_fresh_process,
     multiply_adds,
     peak_bytes,
+    saved_bytes,
     seconds,
 )
 from tables import header, row
@@ -44,10 +47,11 @@ MODELS = {
     'plain': ['vit_tiny_patch16_224', 'vit_small_patch16_224', 'vit_base_patch16_224'],
     'training': ['vit_base_patch16_224'],
     'pixels': ['vit_tiny_patch16_224', 'vit_base_patch16_224'],
+    'frozen': ['vit_small_patch16_224', 'vit_base_patch16_224'],
 }
-SIZES = {'plain': [512], 'training': [1024], 'pixels': [512, 768, 1024, 1536]}
-WINDOWS = {'plain': [None], 'training': [None, 14], 'pixels': [None, 14]}
-CHECKPOINTING = {'plain': ['off'], 'training': ['off', 'on'], 'pixels': ['off']}
+SIZES = {'plain': [512], 'training': [1024], 'pixels': [512, 768, 1024, 1536], 'frozen': [512]}
+WINDOWS = {'plain': [None], 'training': [None, 14], 'pixels': [None, 14], 'frozen': [None]}
+CHECKPOINTING = {'plain': ['off'], 'training': ['off', 'on'], 'pixels': ['off'], 'frozen': ['off']}
 
 
 def make_image(size: int, args: argparse.Namespace) -> Tensor:
@@ -173,6 +177,32 @@ def training_step(
     return peak, state, times[0]
 
 
+def frozen_table(args: argparse.Namespace) -> None:
+    """Print time and saved activations of a training step on a frozen ViT, without and with."""
+    columns = ('saved activations MiB', '/ first', 'forward+backward ms', '/ first')
+    print(header('model', 'px', 'adapter', *columns))
+    rows = {
+        'ViTAdapter': ('ViTAdapter', True),
+        'ViTAdapter, inject=False': ('ViTAdapter', False),
+        'SimpleFeaturePyramid': ('SimpleFeaturePyramid', True),
+    }
+    for name, size in product(args.models, args.sizes):
+        asked = [Variant(name, kind, frozen=True, inject=on) for kind, on in rows.values()]
+        models = [variant.build().to(args.device).train() for variant in asked]
+        image, runs = make_image(size, args), [prepare(model, args) for model in models]
+        times: list[list[float]] = [[] for _ in runs]
+        with autocast(args):
+            saved = [saved_bytes(model, image) for model in models]
+            for run, _ in product(runs, range(args.warmup)):
+                forward_backward(run, image)
+            for _, (i, run) in product(range(args.runs), enumerate(runs)):
+                times[i].append(seconds(forward_backward, run, image, args.clock))
+        for text, kept, timed in zip(rows, saved, times, strict=True):
+            cells = [mebibytes(kept), f'{kept / saved[0]:.2f}']
+            cells += [f'{statistics.median(timed) * 1000:.1f}', f'{paired(timed, times[0]):.2f}']
+            print(row(name, size, text, *cells), flush=True)
+
+
 def pixels_table(args: argparse.Namespace) -> None:
     """Print multiply-adds and time of a forward per megapixel, and the exponent of growth."""
     print(header('model', 'adapter', 'attention', 'per megapixel', *map(str, args.sizes), 'growth'))
@@ -264,7 +294,8 @@ def main() -> None:
         f'{where}{threads}, torch {torch.__version__}, {args.dtype}, batch {args.batch}'
         f'{", compiled" if args.compile else ""}, {args.clock} time; medians of {args.runs}\n'
     )
-    {'plain': plain_table, 'training': training_table, 'pixels': pixels_table}[args.table](args)
+    tables = {'plain': plain_table, 'training': training_table, 'pixels': pixels_table}
+    (tables | {'frozen': frozen_table})[args.table](args)
 
 
 if __name__ == '__main__':

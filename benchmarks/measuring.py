@@ -1,4 +1,4 @@
-"""Measure time, peak memory and multiply-adds.
+"""Measure time, peak memory, saved activations and multiply-adds.
 
 Peak memory is what one step needs beyond what is allocated before it: on CUDA from torch's
 allocator, on Linux CPUs from the resident set of the process. An allocator keeps what earlier steps
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 # 'cpu' is the CPU time of this process in all threads, whatever else runs on the cores
@@ -34,7 +34,8 @@ def forward(model: Callable, image: Tensor) -> None:
 
 def forward_backward(model: Callable, image: Tensor) -> None:
     """Run a training step without the optimizer."""
-    torch.stack([x.float().square().mean() for x in model(image)]).sum().backward()
+    # `mean` would give gradients in another memory format than convolutions of heads do
+    torch.stack([x.float().square().sum() / x.numel() for x in model(image)]).sum().backward()
 
 
 def seconds(step: Callable, model: Callable, image: Tensor, clock: str = 'wall') -> float:
@@ -66,6 +67,26 @@ def peak_bytes(step: Callable, model: Callable, image: Tensor) -> int | None:
     before = _status('VmRSS')
     step(model, image)
     return _status('VmHWM') - before
+
+
+def saved_bytes(model: nn.Module, image: Tensor) -> int:
+    """Return the bytes that autograd keeps for the backward pass of one forward.
+
+    Parameters and buffers are not counted, and memory that several tensors share is counted once.
+    """
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()  # held, so that no other gets its address
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        maps = model(image)
+    del maps
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _status(field: str) -> int:

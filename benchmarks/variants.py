@@ -33,13 +33,18 @@ class Plain(nn.Module):
 
 @dataclass(frozen=True)
 class Variant:
-    """A backbone to measure; the adapter 'plain' is timm's ViT alone."""
+    """A backbone to measure; the adapter 'plain' is timm's ViT alone.
+
+    `inject` is of ViTAdapter: False leaves its injectors out.
+    """
 
     model: str
     adapter: str
     window_size: int | None = None
     all_windowed: bool = False
     checkpointing: bool = False
+    frozen: bool = False
+    inject: bool = True
 
     @property
     def attention(self) -> str:
@@ -57,14 +62,14 @@ class Variant:
             window_size=self.window_size,
             global_blocks=[] if self.all_windowed else None,
             grad_checkpointing=self.checkpointing,
-        )
+        ).requires_grad_(not self.frozen)
         if self.adapter == 'SimpleFeaturePyramid':
             return SimpleFeaturePyramid(vit)
         heads, ratio = DEFORM.get(vit.embed_dim, (vit.model.blocks[0].attn.num_heads, 1.0))
         if self.adapter == 'ViTCoMer':
             mrfp = MRFP.get(vit.embed_dim, 1.0)
             return ViTCoMer(vit, deform_num_heads=heads, deform_ratio=ratio, mrfp_ratio=mrfp)
-        return ViTAdapter(vit, deform_num_heads=heads, deform_ratio=ratio)
+        return ViTAdapter(vit, deform_num_heads=heads, deform_ratio=ratio, inject=self.inject)
 
 
 def variants(model: str, args: argparse.Namespace) -> list[Variant]:

@@ -10,6 +10,7 @@ from vit_dense.layers import (
     ConvFFN,
     TolerantBatchNorm2d,
     build_norm2d,
+    keep_channels_last,
     map_to_tokens,
     resample_map,
     tokens_to_map,
@@ -104,3 +105,16 @@ def test_conv_ffn_keeps_levels_apart():
     x = ffn.dwconv(ffn.fc1(tokens[:, :24]).transpose(1, 2).reshape(1, 4, 4, 6))
     expected = ffn.fc2(F.gelu(x.flatten(2).transpose(1, 2)))
     torch.testing.assert_close(out[:, :24], expected)
+
+
+@pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
+def test_the_gradient_keeps_the_layout_of_a_channels_last_map(layout):
+    """`sum` and `mean` have gradients in contiguous memory."""
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=layout).requires_grad_()
+    probe, seen = torch.randn(2, 3, 4, 5), []
+    middle = x * 1
+    middle.register_hook(seen.append)
+    keep_channels_last(middle + 0).backward(probe)
+    assert seen[0].is_contiguous(memory_format=layout)
+    torch.testing.assert_close(x.grad, probe, rtol=0, atol=0)
+    assert keep_channels_last(x.detach()).requires_grad is False

@@ -60,6 +60,19 @@ def map_to_tokens(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h*w, C)
 
 
+def keep_channels_last(x: Tensor) -> Tensor:
+    """Return a channels-last map (B, C, h, w) whose gradient has this memory layout on CPUs, too.
+
+    Batch norm on CPUs is several times slower in the backward pass if the two layouts differ, as
+    for the largest map under UPerHead or `x.mean()`.
+    """
+    layout = torch.channels_last
+    is_eager_cpu = x.device.type == 'cpu' and not torch.compiler.is_compiling()
+    if is_eager_cpu and x.requires_grad and x.is_contiguous(memory_format=layout):
+        x.register_hook(lambda grad: grad.contiguous(memory_format=layout))
+    return x
+
+
 def resample_map(x: Tensor, *, stride: int, new_stride: int, size: GridSize) -> Tensor:
     """Resample a map bilinearly to another stride, exact to the pixel.
 

@@ -31,6 +31,8 @@ CAIT = {
     'model_kwargs': {'embed_dim': 32, 'num_heads': 2, 'depth': 4},
 }
 ADAPTED = {'type': 'SimpleFeaturePyramid', 'out_channels': 32}
+DEFORM = {'deform_num_heads': 4, 'conv_inplane': 8}
+PAIRS = {'type': 'PlainViT', 'vit': VIT, 'num_maps': 4, 'output_cls_token': True}
 PYRAMID = {'type': 'TimmPyramid', 'model_name': 'test_resnet'}
 
 
@@ -50,7 +52,7 @@ def config(backbone: dict) -> Config:
     loaded.model.backbone = {'_delete_': True, **backbone}
     loaded.model.backbone.pop('_delete_')
     maps = backbone.get('num_maps', 4)
-    channels = {'PlainViT': [64] * maps, 'TimmPyramid': [32, 48, 48, 96]}
+    channels = {'PlainViT': [64], 'ViTAdapter': [64], 'TimmPyramid': [32]}
     loaded.model.decode_head = {
         'type': 'FCNHead',
         'in_channels': channels.get(backbone['type'], [32] * maps)[0],
@@ -60,6 +62,17 @@ def config(backbone: dict) -> Config:
         'concat_input': False,
         'num_classes': loaded.model.decode_head.num_classes,
     }
+    if backbone.get('output_cls_token'):
+        loaded.model.decode_head = {
+            'type': 'DPTHead',
+            'embed_dims': 64,
+            'in_channels': [64] * 4,
+            'in_index': [0, 1, 2, 3],
+            'input_transform': 'multiple_select',
+            'post_process_channels': [8, 8, 8, 8],
+            'channels': 8,
+            'num_classes': loaded.model.decode_head.num_classes,
+        }
     loaded.model.auxiliary_head = None
     return loaded
 
@@ -73,11 +86,22 @@ def config(backbone: dict) -> Config:
             [],
         ),
         ({'type': 'PlainViT', 'vit': VIT, 'num_maps': 2}, ['features_map1_stride16'], []),
+        (
+            {'type': 'PlainViT', 'vit': VIT, 'out_indices': [0, 2]},
+            ['features_map1_stride16', 'tokens_block02', 'attention_point'],
+            [],
+        ),
+        (
+            {'type': 'ViTAdapter', 'vit': VIT, 'inject': False, 'tap_norm': True, **DEFORM},
+            ['features_map3_stride32', 'tokens_block03', 'attention_point', 'rollout_class_token'],
+            [],
+        ),
+        (PAIRS, ['features_map3_stride16'], []),
         ({**ADAPTED, 'vit': XCIT}, ['tokens_block00'], ['xcit_nano_12_p8_224.* no attention']),
         ({**ADAPTED, 'vit': CAIT}, ['tokens_block00'], ['cait_xxs24_224.* no attention rollout']),
         (PYRAMID, ['features_map0_stride4'], []),
     ],
-    ids=['adapter', 'plain', 'xcit', 'cait', 'pyramid'],
+    ids=['adapter', 'plain', 'taps', 'extract only', 'pairs', 'xcit', 'cait', 'pyramid'],
 )
 def test_every_kind_of_backbone(image, tmp_path, backbone, expected, refused):
     out = tmp_path / 'out'

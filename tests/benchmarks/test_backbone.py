@@ -97,6 +97,22 @@ def test_growth_exponent(bench):
     assert math.isnan(bench.exponent([1], [512]))
 
 
+def test_saved_activations(bench):
+    """What two products and a view keep: each memory once, and no parameter."""
+
+    class Chain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(8, 16))
+
+        def forward(self, image):
+            x = image @ self.weight  # keeps the image
+            return (x.sigmoid() + x.view(-1).sigmoid().view_as(x),)  # keeps two outputs
+
+    image = torch.ones(4, 8)
+    assert bench.saved_bytes(Chain(), image) == 4 * (4 * 8 + 2 * 4 * 16)
+
+
 @pytest.mark.slow
 def test_tables(bench, capsys, monkeypatch):
     monkeypatch.setattr(bench, 'in_fresh_process', lambda function, *args: function(*args))
@@ -108,11 +124,13 @@ def test_tables(bench, capsys, monkeypatch):
         ['--table', 'training', '--sizes', '64', '--adapters', 'ViTAdapter', '--clock', 'cpu'],
         ['--table', 'pixels', '--sizes', '64', '128', *pyramid],
         ['--table', 'pixels', '--sizes', '64', '512', '--runs', '0', *pyramid],
+        ['--table', 'frozen', '--sizes', '64'],
     ):
         monkeypatch.setattr('sys.argv', ['-', *common, *options])
         bench.main()
     out = capsys.readouterr().out
-    plain, training, timed, counted = (rows(part) for part in out.split('CPU, 1 threads')[1:])
+    tables = [rows(part) for part in out.split('CPU, 1 threads')[1:]]
+    plain, training, timed, counted, frozen = tables
     assert [line[2] for line in plain] == [
         'plain',
         'SimpleFeaturePyramid',
@@ -128,3 +146,10 @@ def test_tables(bench, capsys, monkeypatch):
     # the smaller grid fits into one window, the larger one does not
     assert counted[0][4] == counted[1][4]
     assert float(counted[0][5]) > float(counted[1][5])
+    assert [line[2] for line in frozen] == [
+        'ViTAdapter',
+        'ViTAdapter, inject=False',
+        'SimpleFeaturePyramid',
+    ]
+    assert frozen[0][4] == '1.00'
+    assert float(frozen[1][4]) < 1

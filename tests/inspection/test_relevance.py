@@ -148,3 +148,25 @@ def test_one_channel_is_two_classes(batch):
     assert found.target == "logits of 'red', over its predicted pixels (8.3 %)"
     assert (found.maps[0][:2, :2] == 16 * 2).all()
     assert explain(Binary(), batch, CLASSES[:2]).class_index == 0
+
+
+def test_maps_with_cls_tokens_are_explained_as_without(batch):
+    """`PlainViT(output_cls_token=True)` returns pairs."""
+
+    class Pairs(Backbone):
+        def forward(self, image: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+            return tuple((x, x.mean((2, 3))) for x in super().forward(image))
+
+    class Head(Segmentor):
+        def encode_decode(self, inputs: torch.Tensor, metas: list[dict]) -> torch.Tensor:
+            (fine, token), _ = self.backbone(inputs)
+            fine = fine + 0 * token[..., None, None]
+            nothing = torch.full_like(fine[:, :1], 0.5)
+            logits = torch.cat((nothing, 2 * fine[:, :2]), dim=1)
+            return F.interpolate(logits, scale_factor=4.0)
+
+    model = Head()
+    model.backbone = Pairs()
+    found, plain = (explain(m, batch, CLASSES, wanted=1) for m in (model, Segmentor()))
+    for ours, theirs in zip(found.maps, plain.maps, strict=True):
+        assert torch.equal(ours, theirs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,11 +17,13 @@ from mmengine.logging import MMLogger
 from timm.models import checkpoint as run_checkpointed
 from torch import Tensor, nn
 
-from ..backbones import TimmViT
+from ..backbones import CachedTimmViT, TimmViT
+from ..backbones.taps import tap_blocks
 from ..layers import (
     GridSize,
     build_norm2d,
     crop_map,
+    keep_channels_last,
     map_to_tokens,
     resample_map,
     tokens_to_map,
@@ -75,6 +77,8 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         vit_feature_source: str,
         out_indices: Sequence[int],
         init_cfg: dict | None,
+        inject: bool = True,
+        tap_norm: bool = False,
     ) -> None:
         """Check the stages.
 
@@ -85,12 +89,30 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
             vit_feature_source: 'stages', 'last' or 'none'; see the subclasses.
             out_indices: Numbers of the maps to return, rising; see the subclasses.
             init_cfg: As in mmengine.
+            inject: Whether interactions change the ViT's tokens before the blocks of a stage.
+            tap_norm: Apply the ViT's final norm to the tokens after each stage.
 
         Raises:
             ValueError: If an argument is out of range.
         """
+        if tap_norm and inject:
+            raise ValueError(
+                'tap_norm=True with inject=True: normalised taps are for extract-only adapters; '
+                'set inject=False, or leave tap_norm out'
+            )
+        if tap_norm and isinstance(vit, Mapping):
+            vit = {**vit, 'final_norm': True}
         super().__init__(vit, init_cfg)
-        if self.vit.final_norm:
+        self.inject = inject
+        if inject and isinstance(self.vit, CachedTimmViT):
+            raise ValueError(
+                f"vit.type='CachedTimmViT' under {type(self).__name__}, whose trained parts change "
+                "the ViT's tokens: they cannot be cached. Use type='ViTAdapter' with inject=False, "
+                "or vit.type='TimmViT'."
+            )
+        if tap_norm and not self.vit.final_norm:
+            raise ValueError('tap_norm=True: build the TimmViT with final_norm=True')
+        if self.vit.final_norm and not tap_norm:
             raise ValueError(
                 f'vit.final_norm=True: {type(self).__name__} has norms of its own on its maps and '
                 "would leave the ViT's without a gradient; leave it out, or use "
@@ -213,8 +235,16 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
         pyramid = torch.cat(
             [map_to_tokens(x) + e for x, e in zip(levels, self.level_embed, strict=True)], dim=1
         )  # (B, S, C)
-        tokens, context = self.vit.embed(image)
         shapes = [(x.shape[-2], x.shape[-1]) for x in levels]
+        run_stages = self._run_stages if self.inject else self._run_extract_only
+        pyramid, vit_maps = run_stages(image, pyramid, shapes)
+        return self._merge(c1, pyramid, shapes, vit_maps)
+
+    def _run_stages(
+        self, image: Tensor, pyramid: Tensor, shapes: list[GridSize]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the pyramid tokens (B, S, C) and the ViT's map after each stage."""
+        tokens, context = self.vit.embed(image)
         geometry = self._geometry(context.grid, shapes, image.device)
         vit_maps = []
         interactions = cast('Iterable[Interaction]', self.interactions)
@@ -224,7 +254,21 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
             patches = tokens[:, self.vit.num_prefix_tokens :]
             pyramid = interaction.after_blocks(pyramid, patches, geometry, self._checkpointed)
             vit_maps.append(self.vit.to_map(tokens, context))
-        return self._merge(c1, pyramid, shapes, vit_maps)
+        return pyramid, vit_maps
+
+    def _run_extract_only(
+        self, image: Tensor, pyramid: Tensor, shapes: list[GridSize]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """As `_run_stages`, with the whole ViT first."""
+        taps, grid = tap_blocks(self.vit, image, [stop - 1 for _, stop in self.stages])
+        geometry = self._geometry(grid, shapes, image.device)
+        vit_maps = []
+        interactions = cast('Iterable[Interaction]', self.interactions)
+        for interaction, tokens in zip(interactions, taps, strict=True):
+            patches = tokens[:, self.vit.num_prefix_tokens :]
+            pyramid = interaction.after_blocks(pyramid, patches, geometry, self._checkpointed)
+            vit_maps.append(tokens_to_map(patches, grid))
+        return pyramid, vit_maps
 
     def _before_blocks(
         self, interaction: Interaction, tokens: Tensor, pyramid: Tensor, geometry: Any
@@ -262,7 +306,7 @@ class InteractionAdapter(MultiScaleAdapter, ABC):
                     new_stride=STRIDES[index],
                     size=size,
                 )
-            out.append(getattr(self, f'norm{index + 1}')(x))
+            out.append(keep_channels_last(getattr(self, f'norm{index + 1}')(x)))
         return tuple(out)
 
 

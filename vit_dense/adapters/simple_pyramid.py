@@ -14,7 +14,8 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..layers import build_norm2d, crop_map, resample_map
+from ..backbones.taps import tap_blocks
+from ..layers import build_norm2d, crop_map, resample_map, tokens_to_map
 from .base import STRIDES, MultiScaleAdapter
 
 
@@ -80,9 +81,8 @@ class SimpleFeaturePyramid(MultiScaleAdapter):
         """
         self.check_image(image)
         sizes = self.map_sizes(image)
-        tokens, context = self.vit.embed(image)
-        tokens = self.vit.run_blocks(tokens, context, 0, self.vit.depth)
-        x = self.vit.to_map(tokens, context, final=True)
+        (tokens,), grid = tap_blocks(self.vit, image, [self.vit.depth - 1])
+        x = tokens_to_map(tokens[:, self.vit.num_prefix_tokens :], grid)
         x = resample_map(x, stride=self.vit.patch_size, new_stride=STRIDES[2], size=sizes[2])
         return tuple(
             crop_map(stage(x), size) for stage, size in zip(self.stages, sizes, strict=True)

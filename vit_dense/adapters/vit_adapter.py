@@ -80,7 +80,7 @@ class Extractor(nn.Module):
 class InjectAndExtract(Interaction):
     """One stage's exchange with the ViT, by one injector and one or more extractors."""
 
-    def __init__(self, injector: Injector, extractors: Sequence[Extractor]) -> None:
+    def __init__(self, injector: Injector | None, extractors: Sequence[Extractor]) -> None:
         super().__init__()
         self.injector = injector
         self.extractor = extractors[0]
@@ -90,6 +90,7 @@ class InjectAndExtract(Interaction):
         self, patches: Tensor, pyramid: Tensor, geometry: TokenGeometry, run: RunFunction
     ) -> tuple[Tensor, Tensor]:
         """Compute patch and pyramid tokens (B, h*w, C), (B, S, C) before the blocks."""
+        assert self.injector is not None
         return run(self.injector, patches, pyramid, geometry), pyramid
 
     def after_blocks(
@@ -124,6 +125,8 @@ class ViTAdapter(InteractionAdapter):
         vit_feature_source: str = 'stages',
         norm: str = 'BN',
         out_indices: Sequence[int] = (0, 1, 2, 3),
+        inject: bool = True,
+        tap_norm: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         """Build the adapter.
@@ -146,6 +149,10 @@ class ViTAdapter(InteractionAdapter):
                 `sync_bn='torch'`) or 'LN'.
             out_indices: Numbers of the maps to return, for detectors without the map of stride 4:
                 (1, 2, 3) returns strides 8, 16 and 32, and builds no parameters for the other.
+            inject: False leaves the injectors out, as in DINOv3's adapter: the ViT runs first, and
+                without a graph if all of it is frozen.
+            tap_norm: Apply the ViT's final norm to the tokens after each stage, as in DINOv3's
+                adapter; only with inject=False.
             init_cfg: As in mmengine.
 
         Raises:
@@ -159,13 +166,15 @@ class ViTAdapter(InteractionAdapter):
             vit_feature_source=vit_feature_source,
             out_indices=out_indices,
             init_cfg=init_cfg,
+            inject=inject,
+            tap_norm=tap_norm,
         )
         dim, drop_path = self.vit.embed_dim, self.vit.drop_path_rate
         attn = {'num_heads': deform_num_heads, 'num_points': n_points, 'value_ratio': deform_ratio}
         last = len(self.stages) - 1
         interactions = (
             InjectAndExtract(
-                Injector(dim, **attn),
+                Injector(dim, **attn) if inject else None,
                 [
                     Extractor(dim, ffn_ratio=cffn_ratio, drop_path=drop_path, **attn)
                     for _ in range(1 + self.extra_extractors * (i == last))

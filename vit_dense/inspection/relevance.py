@@ -120,8 +120,10 @@ def activation_maps(score: Tensor, maps: Sequence[Tensor], method: str) -> list[
 def _leaves(backbone: nn.Module, image: Tensor) -> Iterator[list[Tensor]]:
     """Run a backbone without a graph, and make the model go on from its maps."""
     with torch.no_grad():
-        maps = [x.detach().requires_grad_() for x in backbone(image)]
-    backbone.__dict__['forward'] = lambda _: tuple(maps)
+        outputs = [(x, ()) if isinstance(x, Tensor) else (x[0], x[1:]) for x in backbone(image)]
+    maps = [x.detach().requires_grad_() for x, _ in outputs]
+    found = tuple((x, *rest) if rest else x for x, (_, rest) in zip(maps, outputs, strict=True))
+    backbone.__dict__['forward'] = lambda _: found
     try:
         yield maps
     finally:

@@ -80,8 +80,9 @@ class Subject:
         """Strides of the maps of the backbone."""
         backbone = self.model.backbone
         if isinstance(backbone, PlainViT):
-            return (backbone.vit.patch_size,) * backbone.num_maps
-        if self.vit is not None or isinstance(backbone, TimmPyramid):
+            return (backbone.vit.patch_size,) * len(backbone.out_indices)
+        has_maps = self.vit is not None and type(backbone).__name__ != 'EoMT'
+        if has_maps or isinstance(backbone, TimmPyramid):
             return _STRIDES
         raise ValueError(
             f'vit-dense inspect has no pictures for backbone.type={type(backbone).__name__!r}: '
@@ -149,6 +150,7 @@ def inspect_image(
             maps = subject.model.backbone(subject.batch['inputs'])
         else:
             recording, maps = _record(subject, vit, notes)
+    maps = [x if isinstance(x, Tensor) else x[0] for x in maps]  # without cls tokens
     parts.append(_features(subject, maps, strides, recording, singles))
     if recording is not None and vit is not None and recording.rows:
         parts += _attention(subject, vit, recording, singles, notes)
@@ -275,9 +277,9 @@ def _attention(
         rows = [_to_patches(block[:, number], vit, recording) for block in recording.rows]
         overlays = {}
         if rolled is not None:
-            name = f'rollout over all {vit.depth} blocks'
+            name = f'rollout over all {len(rows)} blocks'
             overlays[f'rollout_{key}'] = (_to_patches(rolled[number], vit, recording), name)
-        for index in _spread(vit.depth, 4):
+        for index in _spread(len(rows), 4):
             window = vit.windows[index]
             where = '' if window is None else f', windows of {window}'
             name = f'block {index}, mean of the heads{where}'
