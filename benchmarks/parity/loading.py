@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from vit_dense.backbones import TimmViT
 from vit_dense.engine import CheckpointCheckHook
-from vit_dense.released import recognise_released
-from vit_dense.weights import LoadReport, load_vit_weights
+from vit_dense.weights import LoadReport, load_vit_weights, recognise_foreign
 
 
 def load_vit(
@@ -32,7 +31,7 @@ def load_vit(
     return model, load_vit_weights(model.model, path, **options)
 
 
-def build_from_release(state: dict[str, Tensor], window: int | None) -> nn.Module:
+def build_from_release(state: dict[str, Tensor], window: int | None = None) -> nn.Module:
     """Build our backbone with the settings that a released checkpoint implies, and load it.
 
     Args:
@@ -42,11 +41,11 @@ def build_from_release(state: dict[str, Tensor], window: int | None) -> nn.Modul
     Raises:
         RuntimeError: A tensor is missing, left over or of another shape.
     """
-    released = recognise_released(state)
+    released = recognise_foreign(state)
     if released is None:
         raise RuntimeError('the release was not recognised by its names')
     settings = released.settings
-    if not released.is_beit:
+    if window is not None:
         settings['vit'] = {**settings['vit'], 'window_size': window}
     model = MODELS.build(settings)
     weights, report = released.plan(model.state_dict(), 'random weights')

@@ -20,7 +20,7 @@ from ..weights.names import strip_parallel, strip_prefix
 from .heads import rename_heads
 from .settings import BEIT_TABLE, backbone_settings, describe, has_layer_scale
 
-__all__ = ['Released', 'recognise_released']
+__all__ = ['COMMON', 'Released', 'recognise_released']
 
 _VIT = 'vit.model.'
 # What distinguishes the two, and tells both from a checkpoint of ours.
@@ -28,7 +28,7 @@ _METHODS = {
     'ViTAdapter': 'interactions.0.injector.query_norm.weight',
     'ViTCoMer': 'interactions.0.mrfp.fc1.weight',
 }
-_COMMON = ('level_embed', 'spm.stem.0.weight')
+COMMON = ('level_embed', 'spm.stem.0.weight')  # of all released adapters
 _UNI_PERCEIVER = 'layers.0.self_attn.in_proj.weight'  # which timm has not
 _RENAMED = (
     (r'^blocks\.(\d+)\.gamma([12])$', rf'{_VIT}blocks.\1.ls\2.gamma'),
@@ -222,8 +222,8 @@ def recognise_released(tensors: Mapping[str, Tensor]) -> Released | None:
     Raises:
         ValueError: If it is one of the variants that nothing here can run.
     """
-    backbone, prefix = strip_prefix(tensors, _COMMON)
-    if any(name not in backbone for name in _COMMON):
+    backbone, prefix = strip_prefix(tensors, COMMON)
+    if any(name not in backbone for name in COMMON):
         return None
     if any(name.startswith(_VIT) for name in backbone):
         return None  # a checkpoint of ours

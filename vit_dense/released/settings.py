@@ -10,7 +10,15 @@ from torch import Tensor
 
 from ..weights.identify import SIZES, depth_of
 
-__all__ = ['BEIT_TABLE', 'backbone_settings', 'describe', 'has_layer_scale']
+__all__ = [
+    'BEIT_TABLE',
+    'HEAD_DIM',
+    'adapter_settings',
+    'backbone_settings',
+    'describe',
+    'has_layer_scale',
+    'width_of',
+]
 
 Tensors = Mapping[str, Tensor]
 
@@ -20,7 +28,7 @@ _POINTS = 4  # sampling points per head and level; no shape tells them from the 
 _LEVELS = {'ViTAdapter': 1, 'ViTCoMer': 3}  # of the first attention that has an FFN
 _PATCH, _TRAINED_GRID = 16, 14  # of the architectures that are named
 _FFN_RATIO = 0.25  # in all published configs, and our default
-_HEAD_DIM = 64  # of all published ViTs; no shape shows it
+HEAD_DIM = 64  # of all published ViTs; no shape shows it
 _WINDOW = 14  # of all published detectors on plain ViTs
 
 
@@ -45,13 +53,12 @@ def describe(backbone: Tensors) -> str:
     )
 
 
-def backbone_settings(method: str, backbone: Tensors, task: str | None) -> dict[str, Any]:
-    """Return the config of `model.backbone` for a released adapter.
+def adapter_settings(method: str, backbone: Tensors) -> dict[str, Any]:
+    """Return what the shapes tell of the config of a released adapter, without its ViT.
 
     Args:
         method: 'ViTAdapter' or 'ViTCoMer'.
         backbone: Its tensors, as the release names them.
-        task: 'segmentation' or 'detection'; None leaves out what depends on it.
     """
     width = width_of(backbone)
     first = f'interactions.0.{"extractor" if method == "ViTAdapter" else "cti_tov"}'
@@ -71,6 +78,18 @@ def backbone_settings(method: str, backbone: Tensors, task: str | None) -> dict[
         settings['cffn_ratio'] = 0.0
     elif len(hidden) != int(width * _FFN_RATIO):
         settings['cffn_ratio'] = len(hidden) / width
+    return settings
+
+
+def backbone_settings(method: str, backbone: Tensors, task: str | None) -> dict[str, Any]:
+    """Return the config of `model.backbone` for a released ViT-Adapter or ViT-CoMer.
+
+    Args:
+        method: 'ViTAdapter' or 'ViTCoMer'.
+        backbone: Its tensors, as the release names them.
+        task: 'segmentation' or 'detection'; None leaves out what depends on it.
+    """
+    settings = adapter_settings(method, backbone)
     vit = _vit_settings(backbone)
     stages = len(set(re.findall(r'\binteractions\.(\d+)\.', ' '.join(backbone))))
     if stages != _STAGES:
@@ -104,7 +123,7 @@ def _vit_settings(backbone: Tensors) -> dict[str, Any]:
     if grid not in (None, _TRAINED_GRID):
         kwargs['img_size'] = _PATCH * grid
     if width not in SIZES:
-        heads = backbone[BEIT_TABLE].shape[1] if beit else max(1, width // _HEAD_DIM)
+        heads = backbone[BEIT_TABLE].shape[1] if beit else max(1, width // HEAD_DIM)
         kwargs |= {'embed_dim': width, 'depth': depth_of(backbone), 'num_heads': heads}
     return {**vit, 'model_kwargs': kwargs} if kwargs else vit
 
