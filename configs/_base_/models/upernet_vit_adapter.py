@@ -34,7 +34,7 @@ model = dict(
         vit_feature_source='stages',
     ),
     decode_head=dict(
-        type='UPerHead',
+        type='FastUPerHead',
         in_channels=[768, 768, 768, 768],
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
