@@ -18,6 +18,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     'SimpleFeaturePyramid': {'vit': VIT, 'out_channels': 32},
     'ViTAdapter': ADAPTER,
     'ViTCoMer': ADAPTER,
+    'EoMT': {'vit': {**SHALLOW, 'final_norm': True}, 'num_queries': 8, 'num_blocks': 1},
     'TimmPyramid': {'model_name': 'test_convnext', 'norm': 'LN'},
 }
 SEGMENTATION_STEPS = [

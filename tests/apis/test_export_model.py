@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from exported_models import CLASSES, head_of, segmentor
+from exported_models import CLASSES, SEGMENTATION_STEPS, VIT, head_of, segmentor
 
 from vit_dense.apis import TorchPredictor
 from vit_dense.apis import export as export_module
@@ -21,6 +21,7 @@ from vit_dense.runtime import load_exported
 pytest.importorskip('onnxscript', reason='the extra [export] is not installed')
 SUFFIX = {'onnx': '.onnx', 'openvino': '.xml'}
 UPERNET = {'channels': 16, 'align_corners': False}
+UNRESIZED = [one for one in SEGMENTATION_STEPS if one['type'] != 'Resize']
 WIDTHS = {'feat_channels': 32, 'out_channels': 32, 'num_queries': 8}
 
 
@@ -175,6 +176,14 @@ def test_adapters(backbone: str, sampling: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_adapter_without_injectors(tmp_path: Path) -> None:
+    head = {**small_upernet(), 'in_channels': [64] * 4}
+    model = segmentor('ViTAdapter', head, inject=False, tap_norm=True)
+    export_model(model, tmp_path / 'x.onnx')
+    assert_same(model, tmp_path / 'x.onnx', drawn_pictures((64, 128), count=3))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', SUFFIX)
 def test_adapter_in_windows(kind: str, tmp_path: Path) -> None:
     slide = {'mode': 'slide', 'crop_size': (64, 64), 'stride': (43, 43)}
@@ -200,6 +209,35 @@ def test_pyramid_and_fcn_of_any_size(tmp_path: Path) -> None:
     assert description.size is None
     pictures = drawn_pictures((64, 128)) + drawn_pictures((96, 96), count=1)
     assert_same(model, path, pictures, is_constant=True)
+
+
+def test_a_file_that_fails_at_other_sizes_is_not_written(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of `UPerHead`, whose pooling has the sizes of the trace."""
+    monkeypatch.setattr(
+        export_module, '_write', lambda _, __, target, *___: shutil.copy(exported, target)
+    )
+    with pytest.raises(ExportError, match=r'fixed size only.*Leave out --dynamic-size'):
+        export_model(
+            segmentor(steps=UNRESIZED), tmp_path / 'x.onnx', ExportOptions(dynamic_size=True)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_dpt_of_any_size(tmp_path: Path) -> None:
+    """Its maps have to be resized where the grid of patches is odd, and the traced one is even."""
+    head = {'type': 'DPTHead', 'channels': 8, 'post_process_channels': [8] * 4}
+    head |= {'embed_dims': 64, 'in_index': [0, 1, 2, 3], 'input_transform': 'multiple_select'}
+    head |= {'readout_type': 'project', 'align_corners': False}
+    model = segmentor(
+        'PlainViT', head, steps=UNRESIZED, vit=VIT, out_indices=[0, 1, 2, 3], output_cls_token=True
+    )
+    path = tmp_path / 'x.onnx'
+    export_model(model, path, ExportOptions(dynamic_size=True, size=(64, 128)))
+    for size in ((64, 128), (80, 112), (48, 33), (16, 16)):
+        assert_same(model, path, drawn_pictures(size, count=1), is_constant=True)
 
 
 def test_any_size_is_refused_if_the_images_have_one(tmp_path: Path) -> None:
@@ -269,3 +307,27 @@ def test_mask2former(tmp_path: Path) -> None:
     assert description.batch == 1
     pictures = drawn_pictures((64, 128), count=3)
     assert_same(model, tmp_path / 'x.onnx', pictures, is_constant=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [None, 'any'])
+def test_eomt(size: str | None, tmp_path: Path) -> None:
+    """On images that are not whole patches; if exported so, of any size."""
+    steps = [dict(step) for step in SEGMENTATION_STEPS]
+    steps[1]['scale'] = (120, 60)
+    model = segmentor('EoMT', {'type': 'EoMTHead', 'in_channels': 64}, steps=steps)
+    path = tmp_path / 'x.onnx'
+    proof, description = export_model(model, path, ExportOptions(dynamic_size=size == 'any'))
+    assert proof.holds
+    assert description.batch is None
+    assert_same(model, path, drawn_pictures((60, 120), count=3), is_constant=True)
+    if size == 'any':
+        assert_same(model, path, drawn_pictures((60, 90), count=1), is_constant=True)
+
+
+def test_scores_of_queries_are_shares() -> None:
+    from vit_dense.export import wrap
+
+    model = segmentor('EoMT', {'type': 'EoMTHead', 'in_channels': 64})
+    assert wrap(model.module, (64, 96)).settings['scores'] == 'share'
+    assert wrap(segmentor().module, (64, 96)).settings['scores'] == 'softmax'

@@ -76,6 +76,18 @@ def test_the_description_survives_json() -> None:
     assert FileDescription.from_json(DESCRIPTION.to_json(), 'x') == DESCRIPTION
 
 
+def test_an_image_below_the_windows_is_refused(tmp_path: Path) -> None:
+    """`--size` would not help: the size of windows is the config's."""
+    windows = {**DESCRIPTION.postprocessing, 'crop_size': (8, 8), 'stride': (5, 5)}
+    steps = replace(DESCRIPTION.preprocessing, resizes=())
+    description = replace(DESCRIPTION, postprocessing=windows, preprocessing=steps)
+    predictor = load_exported(write_graph(tmp_path / 'x.onnx', description.to_json()))
+    assert predictor.predict(np.zeros((8, 9, 3), np.uint8)).labels.shape == (8, 9)
+    with pytest.raises(ValueError, match=r'6 x 9 pixels.*windows of 8 x 8\. Set') as found:
+        predictor.predict(np.zeros((6, 9, 3), np.uint8))
+    assert '--size' not in str(found.value)
+
+
 def test_values(tmp_path: Path) -> None:
     predictor = load_exported(write_graph(tmp_path / 'x.onnx', DESCRIPTION.to_json()))
     assert predictor.classes == ('road', 'sky')

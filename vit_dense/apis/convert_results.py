@@ -44,7 +44,7 @@ def class_probabilities(logits: Tensor, model: nn.Module) -> Tensor:
     """
     if logits.shape[0] == 1:
         return logits
-    if type(model.decode_head).__name__.startswith('Mask2Former'):
+    if hasattr(model.decode_head, 'cls_embed'):  # scores of queries, weighted by their masks
         return logits / logits.sum(dim=0, keepdim=True).clamp_min(1e-12)
     return logits.float().softmax(dim=0)
 

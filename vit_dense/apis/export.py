@@ -112,7 +112,10 @@ def export_model(
         with tempfile.TemporaryDirectory(prefix='.export-', dir=target.parent) as folder:
             path = Path(folder, target.name)
             _write(exportable, description, path, size, channels, options)
-            with _padding_to(module, size if model.task == 'detection' else None):
+            with (
+                _any_size() if options.dynamic_size else contextlib.nullcontext(),
+                _padding_to(module, size if model.task == 'detection' else None),
+            ):
                 proof = compare(model, load_exported(path), pictures)
             _require(proof, description, bool(given))
             for one in sorted(Path(folder).iterdir()):  # the .bin before its .xml
@@ -203,6 +206,18 @@ def _require(proof: Proof, description: FileDescription, has_images: bool) -> No
         f'probability: {proof.score_error:.2g} (allowed {MAX_SCORE_ERROR:g}); other labels: '
         f'{proof.label_share:.2%} (allowed {MAX_LABEL_SHARE:.1%}).'
     )
+
+
+@contextlib.contextmanager
+def _any_size() -> Iterator[None]:
+    """Raise `ExportError` if a file fails at another size than that of the trace."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime raises kinds of its own
+        raise ExportError(
+            'Nothing is written: this model holds for a fixed size only, and fails at others. '
+            'Leave out --dynamic-size, and give --size HEIGHT WIDTH.'
+        ) from error
 
 
 @contextlib.contextmanager

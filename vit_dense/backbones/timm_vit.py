@@ -97,7 +97,7 @@ class TimmViT(nn.Module):
             grad_checkpointing: Recompute blocks in the backward pass to save memory.
             frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks
                 (no gradient, eval mode); the depth freezes the whole ViT.
-            final_norm: Keep the ViT's last norm layer, for maps taken after the last block.
+            final_norm: Keep the ViT's last norm layer and apply it to each map that is returned.
             model_kwargs: Further arguments of the timm model, such as `patch_size` (kernels are
                 resized), `in_chans`, `img_size` or `init_values`.
 
@@ -190,7 +190,8 @@ class TimmViT(nn.Module):
                 "global_pool='token') or dict(fc_norm=False) asks for one"
             )
             raise ValueError(
-                f'final_norm=True for {self.model_name!r}: {why}; leave final_norm out'
+                f'final_norm=True for {self.model_name!r} (tap_norm=True of an adapter sets it): '
+                f'{why}; leave final_norm out, or tap_norm'
             )
 
     def _square_patch(self) -> int:
@@ -247,6 +248,8 @@ class TimmViT(nn.Module):
     ) -> Tensor:
         """Run a block on a tile's windows or (None) on all tokens; masks as in `run_dropping`."""
         kwargs = self.family.block_kwargs(self.model, context, index, tile)
+        if context.attn_mask is not None:
+            kwargs['attn_mask'] = context.attn_mask
         run = partial(self._run_recomputed, context, index, tile)
         block = self.model.blocks[index]
         if self.grad_checkpointing and self.training and _builds_graph(block, tokens):
@@ -269,10 +272,8 @@ class TimmViT(nn.Module):
             return run_dropping(block, tokens, *drop_masks, **kwargs)
         return call_block(block, tokens, **kwargs)
 
-    def to_map(self, tokens: Tensor, context: TokenContext, *, final: bool = False) -> Tensor:
-        """Return the patch tokens as a map (B, C, h, w); `final` applies the final norm first."""
-        if final:
-            tokens = self.model.norm(tokens)
+    def to_map(self, tokens: Tensor, context: TokenContext) -> Tensor:
+        """Return the patch tokens as a map (B, C, h, w)."""
         return tokens_to_map(tokens[:, self.num_prefix_tokens :], context.grid)
 
     def init_weights(self) -> None:

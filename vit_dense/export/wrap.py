@@ -1,7 +1,10 @@
 """From a model of mmseg or mmdet to a module of tensors alone, or a refusal that names the part."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..engine.wrappers import unwrap
@@ -48,19 +51,19 @@ def _segmentor(model: Any) -> Exportable:
         )
     if type(head).__name__ == 'PointHead':
         raise ExportError('PointHead cannot be exported: it samples points of each image.')
-    is_queries = type(head).__name__.startswith('Mask2Former')
+    has_decoder = hasattr(head, 'pixel_decoder')
     settings: dict[str, Any] = {
         'crop_size': None,
         'stride': None,
         'threshold': getattr(head, 'threshold', None),  # of a single channel
-        'scores': 'share' if is_queries else 'softmax',
+        'scores': 'share' if hasattr(head, 'cls_embed') else 'softmax',
     }
     crop = None
     if model.test_cfg.get('mode', 'whole') == 'slide':
         crop = (int(model.test_cfg.crop_size[0]), int(model.test_cfg.crop_size[1]))
         settings.update(crop_size=crop, stride=tuple(model.test_cfg.stride))
-    module = (_QuerySegmentor if is_queries else _Segmentor)(model).eval()
-    return Exportable(module, ('logits',), settings, names, 1 if is_queries else None, crop)
+    module = (_QuerySegmentor if has_decoder else _Segmentor)(model).eval()
+    return Exportable(module, ('logits',), settings, names, 1 if has_decoder else None, crop)
 
 
 class _Segmentor(nn.Module):
@@ -74,7 +77,25 @@ class _Segmentor(nn.Module):
         """Return `(B, K, H, W)` of normalised images `(B, C, H, W)`."""
         size = image.shape[2:]
         meta = {'img_shape': size, 'ori_shape': size, 'pad_shape': size, 'batch_input_shape': size}
-        return self.model.encode_decode(image, [meta])
+        with _resized_skips(self.model.decode_head):
+            return self.model.encode_decode(image, [meta])
+
+
+@contextmanager
+def _resized_skips(head: nn.Module) -> Iterator[None]:
+    """Resize the skips of mmseg's DPT heads always: a graph has no test of whether they differ."""
+    blocks = [part for part in head.modules() if type(part).__name__ == 'FeatureFusionBlock']
+    handles = [block.register_forward_pre_hook(_resize_skips) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _resize_skips(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    x, *skips = inputs
+    return (x, *(F.interpolate(skip, x.shape[2:], mode='bilinear') for skip in skips))
 
 
 class _QuerySegmentor(_Segmentor):

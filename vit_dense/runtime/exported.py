@@ -101,9 +101,14 @@ class ExportedPredictor(Predictor):
     def _size_error(self, planes: Floats) -> ValueError:
         height, width = planes.shape[1:]
         wanted = ' x '.join(map(str, self.description.size or ()))
+        given = f'after pre-processing it has {height} x {width} pixels (height x width), and the'
+        if self.description.postprocessing.get('crop_size') is not None:
+            return ValueError(
+                f'{given} exported file takes windows of {wanted}. Set a smaller '
+                "test_cfg.crop_size, or mode='whole', in the config, and export it again."
+            )
         return ValueError(
-            f'after pre-processing it has {height} x {width} pixels (height x width), and the '
-            f'exported file takes {wanted}. Export one with --size {height} {width}.'
+            f'{given} exported file takes {wanted}. Export one with --size {height} {width}.'
         )
 
 

@@ -19,6 +19,7 @@ from . import corrections as _corrections  # noqa: E402
 from . import metric_figures as _metric_figures  # noqa: E402, F401
 from .check_hook import SegCheckHook  # noqa: E402
 from .dataset import CheckedADE20KDataset, CheckedSegDataset  # noqa: E402
+from .eomt import EoMT  # noqa: E402
 from .fast_uper_head import FastUPerHead  # noqa: E402
 from .linear_head import LinearHead  # noqa: E402
 from .loading import LoadMaskAnnotations  # noqa: E402
@@ -29,6 +30,7 @@ _corrections.install()
 __all__ = [
     'CheckedADE20KDataset',
     'CheckedSegDataset',
+    'EoMT',
     'FastUPerHead',
     'LinearHead',
     'LoadBands',

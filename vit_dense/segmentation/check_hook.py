@@ -64,8 +64,9 @@ class SegCheckHook(CheckHook):
         if channels is None or getattr(model, 'neck', None) is not None:
             return
         for name, head in iter_heads(model):
+            check_cls_token(name, head, model.backbone)
             if not isinstance(head, BaseDecodeHead):
-                check_pixel_decoder(name, head, list(channels))
+                check_queries(name, head, list(channels))
             else:
                 check_channels(name, head, list(channels))
 
@@ -137,15 +138,40 @@ def check_channels(name: str, head: BaseDecodeHead, channels: Sequence[int]) -> 
         )
 
 
-def check_pixel_decoder(name: str, head: 'Mask2FormerHead', channels: Sequence[int]) -> None:
-    """Raise `ValueError` if a Mask2Former head expects other maps or weights other classes."""
-    decoder = head.pixel_decoder
-    layers = [*reversed(decoder.lateral_convs), *reversed(decoder.input_convs)]
-    wanted = [layer.conv.in_channels for layer in layers]
+def check_cls_token(name: str, head: Head, backbone: Any) -> None:
+    """Raise `ValueError` if only one of backbone and head has pairs of a map and a cls token."""
+    given = getattr(backbone, 'output_cls_token', False)
+    blocks = getattr(head, 'reassemble_blocks', None)  # of DPTHead
+    if given != (blocks is not None):
+        raise ValueError(
+            f'{name}.type={type(head).__name__!r} with backbone.output_cls_token={given}: set it '
+            'to True for DPTHead, which takes pairs of a map and a cls token, and else to False.'
+        )
+    readout = getattr(blocks, 'readout_type', 'ignore')
+    if readout != 'ignore' and not backbone.vit.num_prefix_tokens:
+        raise ValueError(
+            f'{name}.readout_type={readout!r}: {backbone.vit.model_name!r} has no cls '
+            "token; set it to 'ignore'."
+        )
+
+
+def check_queries(name: str, head: 'Mask2FormerHead', channels: Sequence[int]) -> None:
+    """Raise `ValueError` if a head with queries expects other maps or weights other classes."""
+    fitting: Any = list(channels)
+    if decoder := getattr(head, 'pixel_decoder', None):
+        layers = [*reversed(decoder.lateral_convs), *reversed(decoder.input_convs)]
+        wanted = [layer.conv.in_channels for layer in layers]
+    else:  # EoMTHead
+        wanted, fitting = [head.in_channels], channels[-1]
     if wanted != list(channels):
         raise ValueError(
             f'{name}.in_channels={wanted} does not fit the backbone: set {name}.in_channels='
-            f'{list(channels)}, its out_channels.'
+            f'{fitting}, its out_channels.'
+        )
+    if head.num_classes == 1:
+        raise ValueError(
+            f'{name}.num_classes=1: queries are scored against each other, and mmseg takes a '
+            'single class for a logit. Make the rest of the image a class, num_classes=2.'
         )
     if len(head.class_weight) != head.num_classes + 1:
         raise ValueError(

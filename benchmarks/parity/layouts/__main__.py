@@ -85,7 +85,8 @@ def differences(facts: dict[str, Any], path: Path) -> tuple[dict[str, float], An
         tokens, context = vit.embed(image(*size))
         tokens = vit.run_blocks(tokens, context, 0, vit.depth)
         for place, theirs in found.items():
-            ours = vit.to_map(tokens, context, final=place == 'norm').flatten(2).transpose(1, 2)
+            normed = vit.model.norm(tokens) if place == 'norm' else tokens
+            ours = vit.to_map(normed, context).flatten(2).transpose(1, 2)
             worst[place] = max(worst.get(place, 0.0), largest_difference(ours, theirs))
     return worst, report
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..windows import Tile
@@ -19,11 +21,13 @@ class TokenContext:
         grid: (h, w), the patch tokens' grid.
         rope: Rotary embedding (h*w, D), or (depth, heads, h*w, D) where it differs by block.
         cache: Values that blocks share, computed once per forward.
+        attn_mask: (B, 1, N, N) of the next blocks, True where a token attends to another one.
     """
 
     grid: tuple[int, int]
     rope: Tensor | None = None
     cache: dict[Any, Any] = field(default_factory=dict)
+    attn_mask: Tensor | None = None
 
 
 class Family:
@@ -81,6 +85,21 @@ class Family:
         that has a gradient.
         """
         return {}
+
+    def takes_queries(self, block: nn.Module) -> bool:
+        """Tell whether a block can run after `add_queries`, with an attention mask."""
+        return 'attn_mask' in signature(block.forward).parameters
+
+    def add_queries(
+        self, model: Any, tokens: Tensor, context: TokenContext, queries: Tensor
+    ) -> Tensor:
+        """Insert queries (Q, C), the same for all images, between prefix and patch tokens.
+
+        Returns:
+            (B, P + Q + h*w, C), for blocks that `takes_queries` accepts.
+        """
+        prefix, patches = tokens.tensor_split([model.num_prefix_tokens], dim=1)
+        return torch.cat((prefix, queries.expand(tokens.shape[0], -1, -1), patches), dim=1)
 
     def prefix_names(self, model: Any) -> list[str]:
         """Return what the prefix tokens are, in their order."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..windows import Tile
@@ -32,6 +34,16 @@ class EvaFamily(Family):
         if key not in context.cache:
             context.cache[key] = _split(rope[None], tile, context)
         return {'rope': context.cache[key]}
+
+    def add_queries(
+        self, model: Any, tokens: Tensor, context: TokenContext, queries: Tensor
+    ) -> Tensor:
+        """Insert queries, which are not rotated."""
+        if context.rope is not None:
+            sines, cosines = context.rope.chunk(2, dim=-1)
+            before = (0, 0, len(queries), 0)
+            context.rope = torch.cat((F.pad(sines, before), F.pad(cosines, before, value=1)), -1)
+        return super().add_queries(model, tokens, context, queries)
 
     def recomputed_kwargs(
         self, model: Any, context: TokenContext, index: int, tile: Tile | None

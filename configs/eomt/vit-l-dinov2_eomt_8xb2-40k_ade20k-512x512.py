@@ -1,0 +1,8 @@
+"""EoMT on DINOv2 ViT-L with registers, queries in the last four blocks."""
+
+_base_ = './vit-s-dinov2_eomt_8xb2-40k_ade20k-512x512.py'
+
+model = dict(
+    backbone=dict(vit=dict(model_name='vit_large_patch14_reg4_dinov2.lvd142m'), num_blocks=4),
+    decode_head=dict(in_channels=1024),
+)
