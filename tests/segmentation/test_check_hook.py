@@ -1,6 +1,7 @@
 """Model against data against metric: every contradiction is told before the first iteration."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,11 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 from mmseg.evaluation import IoUMetric
 from mmseg.models import FCNHead, Mask2FormerHead, UPerHead
+from mmseg.registry import MODELS
 from torch import nn
 
 from vit_dense.segmentation import SegCheckHook
+from vit_dense.segmentation.eomt import build_eomt_head
 
 Make = Callable[..., dict[str, Any]]
 CHANNELS = [8, 16, 24, 32]
@@ -110,6 +113,33 @@ def test_channels_of_the_auxiliary_heads() -> None:
         SegCheckHook().before_run(runner(Segmentor(uper(CHANNELS), several)))
 
 
+@pytest.mark.parametrize(
+    ('is_paired', 'kind', 'readout', 'prefix', 'message'),
+    [
+        (True, 'DPTHead', 'project', 1, None),
+        (True, 'DPTHead', 'ignore', 0, None),
+        (True, 'DPTHead', 'add', 0, r"readout_type='add': 'x' has no cls token; .*'ignore'"),
+        (False, 'DPTHead', 'ignore', 1, r"type='DPTHead' with .*output_cls_token=False"),
+        (True, 'UPerHead', None, 1, r"type='UPerHead' with .*output_cls_token=True"),
+    ],
+)
+def test_cls_tokens(
+    is_paired: bool, kind: str, readout: str | None, prefix: int, message: str | None
+) -> None:
+    config = {'type': kind, 'in_channels': [8] * 4, 'channels': 4, 'num_classes': 3}
+    config['in_index'] = [0, 1, 2, 3]
+    if readout:
+        config.update(readout_type=readout, post_process_channels=[4] * 4)
+    if kind == 'DPTHead':
+        config.update(embed_dims=8, input_transform='multiple_select')
+    model = Segmentor(MODELS.build(config))
+    model.backbone.out_channels = [8] * 4
+    model.backbone.output_cls_token = is_paired
+    model.backbone.vit = SimpleNamespace(num_prefix_tokens=prefix, model_name='x')
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        SegCheckHook().before_run(runner(model))
+
+
 def test_map_that_does_not_exist() -> None:
     with pytest.raises(ValueError, match=r'auxiliary_head\.in_index=4.*makes 4'):
         SegCheckHook().before_run(runner(Segmentor(uper(CHANNELS), fcn(24, 4))))
@@ -125,6 +155,22 @@ def test_mask2former_fits_in_channels_and_weighs_its_classes(dataset_config: Mak
     head.num_classes = 7
     with pytest.raises(ValueError, match=r'decode_head\.num_classes=7'):
         SegCheckHook().before_train(runner(Segmentor(head), build(dataset_config())))
+
+
+def test_eomt_fits_the_width_of_the_queries() -> None:
+    model = Segmentor(build_eomt_head(in_channels=8, num_classes=3))
+    model.backbone.out_channels = (8,)
+    SegCheckHook().before_run(runner(model))
+    model.backbone.out_channels = (16,)
+    with pytest.raises(ValueError, match=r'set decode_head.in_channels=16, its out_channels'):
+        SegCheckHook().before_run(runner(model))
+
+
+def test_queries_need_two_classes() -> None:
+    model = Segmentor(build_eomt_head(in_channels=8, num_classes=1))
+    model.backbone.out_channels = (8,)
+    with pytest.raises(ValueError, match=r'decode_head\.num_classes=1.*num_classes=2'):
+        SegCheckHook().before_run(runner(model))
 
 
 def test_a_neck_or_a_foreign_backbone_is_left_alone() -> None:
