@@ -4,6 +4,8 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from mmengine.config import Config
+
 CONFIGS = Path(__file__).parents[1] / 'configs'
 ALL = sorted(CONFIGS.rglob('*.py'))
 BASES = [path for path in ALL if '_base_' in path.parts]
@@ -25,6 +27,12 @@ def bases_of(path: Path) -> list[Path]:
                 for base in named
             ]
     return []
+
+
+@cache
+def read_leaf(path: Path) -> Config:
+    """The config of a file, read once for all tests: they may not change it."""
+    return Config.fromfile(path)
 
 
 @cache

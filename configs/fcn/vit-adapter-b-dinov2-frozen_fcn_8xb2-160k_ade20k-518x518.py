@@ -1,6 +1,6 @@
 """A ViT-Adapter on a frozen DINOv2 with FCN in place of UPerNet: maps joined, two convolutions."""
 
-_base_ = '../vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'
+_base_ = 'vit_dense::vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'
 
 model = dict(
     decode_head=dict(

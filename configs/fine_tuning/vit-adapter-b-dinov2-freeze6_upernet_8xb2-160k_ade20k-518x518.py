@@ -4,7 +4,7 @@ The embeddings and the first six blocks are frozen. `custom_keys` are parts of p
 longest matching key applies. 1.2e-4 is the adapter's learning rate.
 """
 
-_base_ = '../vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'
+_base_ = 'vit_dense::vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'
 
 model = dict(backbone=dict(vit=dict(frozen_stages=6, drop_path_rate=0.2)))
 optim_wrapper = dict(

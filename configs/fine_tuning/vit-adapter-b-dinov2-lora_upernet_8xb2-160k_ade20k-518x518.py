@@ -5,7 +5,7 @@
 `tools/merge_lora.py` adds the updates to the weights after training.
 """
 
-_base_ = '../vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'
+_base_ = 'vit_dense::vit_adapter/vit-adapter-b-dinov2-frozen_upernet_8xb2-160k_ade20k-518x518.py'
 
 model = dict(
     backbone=dict(

@@ -4,19 +4,22 @@ For another ViT change model_name, mean and std, frozen_stages (its depth) and i
 """
 
 _base_ = [
-    '../_base_/models/linear_plain_vit.py',
-    '../_base_/datasets/ade20k_518.py',
-    '../_base_/schedules/adamw_40k.py',
-    '../_base_/default_runtime.py',
+    'vit_dense::_base_/models/linear_plain_vit.py',
+    'vit_dense::_base_/datasets/ade20k.py',
+    'vit_dense::_base_/schedules/adamw_40k.py',
+    'vit_dense::_base_/default_runtime.py',
 ]
 
+# 37 patches of 14, the grid that DINOv2 was trained on.
+crop_size = (518, 518)
+
 model = dict(
-    data_preprocessor=dict(size=_base_.crop_size),
+    data_preprocessor=dict(size=crop_size),
     decode_head=dict(num_classes=_base_.num_classes),
     test_cfg=dict(
         mode='slide',
-        crop_size=_base_.crop_size,
-        stride=tuple(edge * 2 // 3 for edge in _base_.crop_size),
+        crop_size=crop_size,
+        stride=tuple(edge * 2 // 3 for edge in crop_size),
     ),
 )
 default_hooks = dict(checkpoint=dict(interval=_base_.train_cfg.val_interval))

@@ -4,7 +4,7 @@ As in the release, images are normalised by ImageNet's values (hence the timm na
 has them), and masks become probabilities before they are enlarged.
 """
 
-_base_ = '../mask2former/vit-adapter-l-beit_mask2former_8xb2-160k_ade20k-640x640.py'
+_base_ = 'vit_dense::mask2former/vit-adapter-l-beit_mask2former_8xb2-160k_ade20k-640x640.py'
 
 custom_imports = dict(imports=['vit_dense.segmentation', 'vit_dense.released.mask2former'])
 

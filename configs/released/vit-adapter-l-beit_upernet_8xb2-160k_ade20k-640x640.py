@@ -4,15 +4,19 @@ The timm name is that of BEiT v2, whose normalisation the release used for both.
 """
 
 _base_ = [
-    '../_base_/models/upernet_vit_adapter.py',
-    '../_base_/datasets/ade20k_640.py',
-    '../_base_/schedules/adamw_160k.py',
-    '../_base_/default_runtime.py',
+    'vit_dense::_base_/models/upernet_vit_adapter.py',
+    'vit_dense::_base_/datasets/ade20k.py',
+    'vit_dense::_base_/schedules/adamw_160k.py',
+    'vit_dense::_base_/default_runtime.py',
 ]
+
+crop_size = (640, 640)
+# The long edge at most 2048, as in Mask2Former's recipes.
+scale = (max(2048, *crop_size), min(crop_size))
 
 model = dict(
     data_preprocessor=dict(
-        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], size=_base_.crop_size
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], size=crop_size
     ),
     backbone=dict(
         vit=dict(
@@ -28,8 +32,8 @@ model = dict(
     auxiliary_head=dict(in_channels=1024, num_classes=_base_.num_classes),
     test_cfg=dict(
         mode='slide',
-        crop_size=_base_.crop_size,
-        stride=tuple(edge * 2 // 3 for edge in _base_.crop_size),
+        crop_size=crop_size,
+        stride=tuple(edge * 2 // 3 for edge in crop_size),
     ),
 )
 optim_wrapper = dict(

@@ -1,5 +1,7 @@
 """Detection configs, read and built."""
 
+from copy import deepcopy
+
 import torch
 from leaves import CONFIGS
 from mmdet.registry import MODELS
@@ -14,4 +16,4 @@ def read(name: str) -> Config:
 
 def build(config: Config) -> torch.nn.Module:
     with torch.device('meta'):
-        return MODELS.build(config.model)
+        return MODELS.build(deepcopy(config.model))

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +11,23 @@ from typing import Any
 import pytest
 import timm
 import torch
-from leaves import BASES, CONFIGS, GREY_LEVELS, LEAVES, SEGMENTATION, bases_of, detects, name_of
+from leaves import (
+    BASES,
+    CONFIGS,
+    GREY_LEVELS,
+    LEAVES,
+    SEGMENTATION,
+    bases_of,
+    detects,
+    name_of,
+    read_leaf,
+)
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
+from torch import nn
 from torch.nn import SyncBatchNorm
 from torch.nn.modules.batchnorm import _BatchNorm as BATCH_NORM
 
@@ -35,6 +48,12 @@ each_leaf = pytest.mark.parametrize('path', SEGMENTATION, ids=name_of)
 def in_mmseg() -> Iterator[None]:
     with DefaultScope.overwrite_default_scope('mmseg'):
         yield
+
+
+@cache
+def build(path: Path) -> nn.Module:
+    with torch.device('meta'):
+        return MODELS.build(deepcopy(read_leaf(path).model))
 
 
 def test_what_must_exist() -> None:
@@ -68,9 +87,8 @@ def test_leaf_is_short_and_well_named(path: Path) -> None:
 def test_model_builds_and_agrees_with_itself(path: Path) -> None:
     if 'lora' in path.stem:
         pytest.importorskip('peft', reason='the extra [peft] is not installed')
-    config = Config.fromfile(path)
-    with torch.device('meta'):
-        model = MODELS.build(config.model)
+    config = read_leaf(path)
+    model = build(path)
     SegCheckHook().before_run(SimpleNamespace(model=model))
     heads = dict(iter_heads(model))
     assert 'decode_head' in heads
@@ -80,7 +98,7 @@ def test_model_builds_and_agrees_with_itself(path: Path) -> None:
 
 @each_leaf
 def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     vit = config.model.backbone.get('vit', config.model.backbone)
     weights = timm.get_pretrained_cfg(vit.model_name)
     assert weights is not None
@@ -93,7 +111,7 @@ def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
 
 @each_leaf
 def test_schedule_is_whole(path: Path) -> None:
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     warm_up, decay = config.param_scheduler
     by_epoch = config.train_cfg.type == 'EpochBasedTrainLoop'
     length = config.train_cfg.max_epochs if by_epoch else config.train_cfg.max_iters
@@ -115,11 +133,12 @@ def test_schedule_is_whole(path: Path) -> None:
 
 @each_leaf
 def test_data_is_complete_and_transforms_exist(path: Path) -> None:
-    config = Config.fromfile(path)
+    config = read_leaf(path)
     for pipeline in (config.train_pipeline, config.test_pipeline, config.tta_pipeline):
         Compose(pipeline)
     train, val, test = (config[f'{split}_dataloader'] for split in ('train', 'val', 'test'))
-    assert train.dataset.pipeline == config.train_pipeline
+    innermost = train.dataset.get('dataset', train.dataset)  # of FixedViews
+    assert innermost.pipeline == config.train_pipeline
     assert val.dataset.pipeline == config.test_pipeline
     assert val == test
     assert config.tta_model.type == 'SegTTAModel'
@@ -147,7 +166,7 @@ RECIPES: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize('model', RECIPES)
 def test_recipe(model: str) -> None:
     path = CONFIGS / 'vit_adapter' / f'{model}_upernet_8xb2-160k_ade20k-512x512.py'
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     wrapper, backbone = config.optim_wrapper, config.model.backbone
     assert (
         wrapper.optimizer.lr,
@@ -179,14 +198,14 @@ def test_flagship_has_the_weights_and_recipe_it_tells() -> None:
 
 def test_released_augreg_recipe_has_faster_heads() -> None:
     (path,) = CONFIGS.rglob('vit-adapter-b-augreg_upernet_8xb2-160k*.py')
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     assert config.model.backbone.vit.model_name == 'vit_base_patch16_384.augreg_in21k_ft_in1k'
     assert config.optim_wrapper.paramwise_cfg.custom_keys == {'head': {'lr_mult': 10.0}}
 
 
 def test_tta_has_the_scale_of_the_plain_test() -> None:
     for path in SEGMENTATION:
-        config = Config.fromfile(path, import_custom_modules=False)
+        config = read_leaf(path)
         scales = [t.scale for t in config.tta_pipeline[1].transforms[0]]
         plain = next(t.scale for t in config.test_pipeline if t.type == 'Resize')
         assert plain in scales, path
@@ -195,7 +214,7 @@ def test_tta_has_the_scale_of_the_plain_test() -> None:
 def test_accumulation_takes_the_same_number_of_updates() -> None:
     flagship = Config.fromfile(CONFIGS / 'vit_upernet_ade20k.py', import_custom_modules=False)
     (path,) = CONFIGS.rglob('*accum4*.py')
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     counts = config.optim_wrapper.accumulative_counts
     assert config.train_dataloader.batch_size * counts == flagship.auto_scale_lr.base_batch_size
     assert config.train_cfg.max_iters == counts * flagship.train_cfg.max_iters
@@ -203,16 +222,18 @@ def test_accumulation_takes_the_same_number_of_updates() -> None:
         assert own.end == counts * theirs.end
 
 
-def test_frozen_leaf_trains_nothing_of_the_vit() -> None:
-    (path,) = CONFIGS.rglob('*frozen_upernet*.py')
-    with torch.device('meta'):
-        model = MODELS.build(Config.fromfile(path).model)
+@pytest.mark.parametrize(
+    'path', [path for path in SEGMENTATION if 'frozen_upernet' in path.stem], ids=name_of
+)
+def test_frozen_leaf_trains_nothing_of_the_vit(path: Path) -> None:
+    model = build(path)
     assert not any(p.requires_grad for p in model.backbone.vit.parameters())
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert any(name.startswith('backbone.') for name in trained)
     assert any(name.startswith('decode_head.') for name in trained)
     patch = model.backbone.vit.patch_size
-    assert patch == 14, "DINOv2's own patches: resized kernels would need training"
+    own = {'dinov2': 14, 'tipsv2': 14}.get(path.stem.split('-')[3], 16)
+    assert patch == own, 'resized kernels would need training'
     assert all(edge % patch == 0 for edge in model.data_preprocessor.size)
 
 

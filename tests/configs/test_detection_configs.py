@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import timm
 from detectors import build, read
-from leaves import CONFIGS, DETECTION, GREY_LEVELS, name_of
+from leaves import CONFIGS, DETECTION, GREY_LEVELS, name_of, read_leaf
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
@@ -38,7 +38,7 @@ def test_what_must_exist() -> None:
 
 @each_leaf
 def test_model_builds_and_agrees_with_itself(path: Path) -> None:
-    config = Config.fromfile(path)
+    config = read_leaf(path)
     model = build(config)
     heads = dict(iter_heads(model))
     assert set(heads.values()) == {config.num_classes}
@@ -55,7 +55,7 @@ def test_model_builds_and_agrees_with_itself(path: Path) -> None:
 
 @each_leaf
 def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     vit = config.model.backbone.get('vit', config.model.backbone)
     weights = timm.get_pretrained_cfg(vit.model_name)
     assert weights is not None
@@ -69,7 +69,7 @@ def test_weights_exist_and_images_are_normalised_as_theirs(path: Path) -> None:
 
 @each_leaf
 def test_schedule_is_whole(path: Path) -> None:
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     by_epoch = config.train_cfg.type == 'EpochBasedTrainLoop'
     length = config.train_cfg.max_epochs if by_epoch else config.train_cfg.max_iters
     decay = config.param_scheduler[-1]
@@ -90,7 +90,7 @@ def test_schedule_is_whole(path: Path) -> None:
 
 @each_leaf
 def test_data_is_complete_and_transforms_exist(path: Path) -> None:
-    config = Config.fromfile(path)
+    config = read_leaf(path)
     for name in ('train_pipeline', 'test_pipeline', 'tta_pipeline'):
         if name in config:
             Compose(config[name])
@@ -112,7 +112,7 @@ def test_data_is_complete_and_transforms_exist(path: Path) -> None:
 
 @each_coco_leaf
 def test_coco_is_whole_and_its_own_bad_boxes_are_skipped(path: Path) -> None:
-    config = Config.fromfile(path, import_custom_modules=False)
+    config = read_leaf(path)
     assert config.num_classes == 80
     for split, name in (('train', 'train2017'), ('val', 'val2017')):
         dataset = config[f'{split}_dataloader'].dataset
@@ -131,7 +131,7 @@ def test_flagship_is_the_leaf_of_its_name_and_short() -> None:
 
 def test_tta_has_the_scale_of_the_plain_test() -> None:
     for path in DETECTION:
-        config = Config.fromfile(path, import_custom_modules=False)
+        config = read_leaf(path)
         if 'tta_pipeline' in config:
             scales = [step.scale for step in config.tta_pipeline[1].transforms[0]]
             plain = next(step.scale for step in config.test_pipeline if step.type == 'Resize')

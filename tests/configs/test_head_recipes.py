@@ -34,7 +34,7 @@ def test_linear_probe(name: str, maps: int) -> None:
     width = 768 * maps
     assert all(name.startswith('decode_head.') for name in trained)
     assert sum(trained.values()) == 2 * width + (width + 1) * 150, 'a norm and a layer'
-    assert model.backbone.num_maps == maps
+    assert len(model.backbone.out_indices) == maps
     assert model.backbone.vit.final_norm
     patch = model.backbone.vit.patch_size
     assert patch == 14
@@ -60,14 +60,16 @@ def test_mask2former_on_beit() -> None:
     assert heads == {32}
 
 
-def test_crops_differ_in_size_alone() -> None:
+@pytest.mark.parametrize('edge', [448, 518, 640, 644, 896])
+def test_crops_differ_in_size_alone(edge: int) -> None:
     plain = read('_base_/datasets/ade20k')
-    for edge in (518, 640, 644):
-        config = read(f'_base_/datasets/ade20k_{edge}')
+    for path in CONFIGS.rglob(f'*_ade20k-{edge}x{edge}.py'):
+        config = Config.fromfile(path, import_custom_modules=False)
         assert config.crop_size == (edge, edge)
         for name in ('train_pipeline', 'test_pipeline'):
             kinds = [step.type for step in config[name]]
-            assert kinds == [step.type for step in plain[name]]
+            if path.parent.name != 'released':  # which rounds the size of test images
+                assert kinds == [step.type for step in plain[name]]
         resize, crop = config.train_pipeline[2:4]
         assert min(resize.scale) == edge
         assert crop.crop_size == config.crop_size

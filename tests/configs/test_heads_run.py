@@ -31,9 +31,19 @@ HEADS = {
     'FCN': 'fcn/vit-adapter-b-dinov2-frozen_fcn_8xb2-160k_ade20k-518x518',
     'Linear': 'linear/plain-vit-b-dinov2_linear-ms_8xb2-40k_ade20k-644x644',
     'Mask2Former': '_base_/models/mask2former_vit_adapter',
+    'SegFormer': 'segformer_head/vit-adapter-b-dinov2-frozen_segformer_8xb2-160k_ade20k-518x518',
+    'DPT': 'dpt/plain-vit-b-dinov2-frozen_dpt_8xb2-40k_ade20k-518x518',
 }
-PAIRS = [(head, backbone) for head in HEADS for backbone in PYRAMIDS]
-PAIRS += [(head, backbone) for head in ('FCN', 'Linear') for backbone in PLAIN]
+PAIRS = [
+    (head, backbone) for head in HEADS if head not in ('SegFormer', 'DPT') for backbone in PYRAMIDS
+]
+PAIRS += [
+    pytest.param(
+        'SegFormer', backbone, marks=[pytest.mark.slow] * (backbone != 'SimpleFeaturePyramid')
+    )
+    for backbone in PYRAMIDS
+]
+PAIRS += [(head, backbone) for head in ('FCN', 'Linear', 'SegFormer', 'DPT') for backbone in PLAIN]
 # On one map alone. A pyramid's other maps would get no gradient, which DDP must be told.
 SINGLE = [('Linear', 'PlainViT'), ('FCN', 'PlainViT')]
 
@@ -48,8 +58,10 @@ def small_head(head: str, channels: list[int]) -> ConfigDict:
     """The config's head, thinned, for maps of these channels."""
     config = Config.fromfile(CONFIGS / f'{HEADS[head]}.py').model.decode_head
     config.update(in_channels=channels, num_classes=CLASSES)
-    if head in ('UPerNet', 'FCN'):
+    if 'channels' in config:
         config.channels = 32
+    if head == 'DPT':
+        config.update(embed_dims=channels[0], post_process_channels=[8, 16, 32, 64])
     if head == 'Mask2Former':
         config.update(feat_channels=32, out_channels=32, num_queries=8)
         config.loss_cls.class_weight = [1.0] * CLASSES + [0.1]
@@ -72,6 +84,8 @@ def build(head: str, backbone: str, *, single: bool = False) -> torch.nn.Module:
     body = {'type': backbone, **options}
     if backbone != 'TimmPyramid':
         body['vit'] = VIT
+    if head == 'DPT':
+        body['output_cls_token'] = True
     channels = list(MODELS.build(body).out_channels)
     decode_head = small_head(head, channels)
     if single:
@@ -155,7 +169,7 @@ def test_pair_trains_and_predicts(head: str, backbone: str) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize('head', HEADS)
 def test_heads_on_cuda(head: str) -> None:
-    model = build(head, 'ViTAdapter').cuda()
+    model = build(head, 'PlainViT' if head == 'DPT' else 'ViTAdapter').cuda()
     check_training(model)
     check_prediction(model)
 

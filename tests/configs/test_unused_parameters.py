@@ -32,11 +32,14 @@ def shrink(config: Config) -> Any:
         body.vit.update(model_name='test_vit', pretrained=False, checkpoint=None)
         body.vit.pop('model_kwargs', None)
         body.vit.frozen_stages = min(body.vit.get('frozen_stages', -1), DEPTH)
-        if body.type not in ('SimpleFeaturePyramid', 'PlainViT'):
+        if 'out_indices' in body and body.type == 'PlainViT':
+            body.out_indices = (0, 2, 3, 5)
+        if body.type not in ('SimpleFeaturePyramid', 'PlainViT', 'EoMT'):
             body.update(deform_num_heads=4, conv_inplane=16)
             if 'interaction_indexes' in body:
-                assert len(body.interaction_indexes) == 1, 'the released light model'
-                body.interaction_indexes = [[0, DEPTH - 1]]
+                # the released light model has one stage, DINOv3-L four
+                ends = {1: [[0, DEPTH - 1]], 4: [[0, 0], [1, 2], [3, 3], [4, 5]]}
+                body.interaction_indexes = ends[len(body.interaction_indexes)]
         if body.type != 'SimpleFeaturePyramid':
             set_widths(model, WIDTH)
     set_sizes(model)
@@ -67,6 +70,8 @@ def set_widths(model: Any, width: int) -> None:
     for part in filter(None, parts):
         given = part.in_channels
         part.in_channels = [width] * len(given) if isinstance(given, list) else width
+        if part.type == 'DPTHead':
+            part.embed_dims = width
 
 
 def set_sizes(node: Any) -> None:

@@ -107,7 +107,8 @@ def test_configs_parse_and_their_parts_fit(block, tmp_path, monkeypatch):
         head = config.model.get(name)
         if head is None:
             continue
-        index = head.get('in_index', list(range(4)))
+        default = -1 if isinstance(head.in_channels, int) else list(range(4))
+        index = head.get('in_index', default)
         expected = channels[index] if isinstance(index, int) else [channels[i] for i in index]
         assert head.in_channels == expected, name
 

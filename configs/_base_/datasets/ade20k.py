@@ -6,6 +6,8 @@ num_classes = 150
 crop_size = (512, 512)
 # The short edge has the size of a crop.
 scale = (4 * min(crop_size), min(crop_size))
+# Of test-time augmentation.
+tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -30,7 +32,7 @@ tta_pipeline = [
         transforms=[
             [
                 dict(type='Resize', scale=tuple(int(edge * by) for edge in scale), keep_ratio=True)
-                for by in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+                for by in tta_ratios
             ],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
