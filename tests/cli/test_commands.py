@@ -74,6 +74,7 @@ def test_tools_are_the_commands(
         ('merge-lora', 'nowhere.py', 'x.pth', 'out.pth'),
         ('analyze', 'nowhere.py'),
         ('check', 'nowhere.py'),
+        ('probe', 'nowhere.py', '--models', 'x'),
         ('plot', 'nowhere.py', '--out', 'x.png'),
         ('run', 'nowhere.py'),
     ],

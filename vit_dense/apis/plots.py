@@ -1,4 +1,4 @@
-"""Draw the learning curves of runs, and their figures class by class."""
+"""Draw the learning curves of runs with their figures class by class, and scores of a probe."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
+from .probe import ProbeResult
 from .runs import Run
 
 _COLUMNS = 3
@@ -45,6 +47,22 @@ def draw_runs(runs: Sequence[Run], path: str | Path) -> None:
     handles = figure.axes[0].get_lines()
     figure.legend(handles, [run.name for run in runs], loc='outside upper center', ncols=4)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+
+
+def draw_probe(results: Sequence[ProbeResult], metric: str, path: str | Path) -> None:
+    """Write a picture of the scores with their intervals over the times of a forward pass."""
+    figure = Figure(figsize=(2 * _WIDTH, 2 * _HEIGHT), layout='constrained')
+    axes = figure.add_subplot()
+    for i, one in enumerate(results):
+        spread = [[one.score - one.interval[0]], [one.interval[1] - one.score]]
+        colour = _COLOURS[i % len(_COLOURS)]
+        axes.errorbar(one.ms, one.score, spread, fmt='o', color=colour, capsize=3, label=one.model)
+    axes.set(xscale='log', xlabel='ms per image', ylabel=f'{metric} of the probe, %')
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_formatter(LogFormatter())  # 40, not 4 x 10^1; some where space is short
+    axes.grid(alpha=0.3, which='both')
+    axes.legend(fontsize=8)
     figure.savefig(path, dpi=100)
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     'inspect': ('inspect_model', 'draw features, attention and relevance for one image'),
     'analyze': ('analyze', 'count parameters, multiply-adds, memory and images/s of a config'),
     'check': ('check', 'check the data of a config, with a report of what is wrong'),
+    'probe': ('probe', 'rank timm models on the data of a config, without training'),
     'plot': ('plot', 'draw learning curves and figures of each class of trainings'),
     'convert-data': ('convert_data', 'write the data of a config in the layout of ADE20K or COCO'),
     'convert': ('convert', 'convert a weight file to the names of this package'),
