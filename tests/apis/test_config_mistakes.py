@@ -266,3 +266,13 @@ def test_backends_that_the_visualizer_names_are_kept(tmp_path: Path) -> None:
     (tmp_path / 'a.py').write_text('\n'.join(lines))
     config = load_config(str(tmp_path / 'a.py'))
     assert config.visualizer.vis_backends == [{'type': 'TensorboardVisBackend'}]
+
+
+def test_a_config_that_is_not_python_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'broken.py').write_text('a = (\n')
+    (tmp_path / 'child.py').write_text("_base_ = './broken.py'\n")
+    for name in ('broken', 'child'):
+        with pytest.raises(
+            ValueError, match=rf"{name}\.py.*'\(' was never closed in line 1, 'a = \('"
+        ):
+            load_config(str(tmp_path / f'{name}.py'))

@@ -88,6 +88,11 @@ def _read(path: str) -> Config:
             f'{path}: {error}\nA config with import statements inherits by `with read_base():`, '
             "any other by _base_ = 'vit_dense::NAME'. Name your own modules in custom_imports."
         ) from error
+    except SyntaxError as error:
+        raise ValueError(
+            f'{path}, or a config that it inherits, is not valid Python: {error.msg} in line '
+            f'{error.lineno}, {(error.text or "").strip()!r}. Correct that line.'
+        ) from error
     except FileNotFoundError as error:
         absent = str(error.filename or error)
         raise ValueError(
