@@ -213,6 +213,8 @@ def _any_size() -> Iterator[None]:
     """Raise `ExportError` if a file fails at another size than that of the trace."""
     try:
         yield
+    except OSError:  # such as a full disk, told by the caller
+        raise
     except Exception as error:  # ONNX Runtime raises kinds of its own
         raise ExportError(
             'Nothing is written: this model holds for a fixed size only, and fails at others. '
