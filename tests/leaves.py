@@ -1,9 +1,11 @@
 """The config files by kind, for the tests of configs and of released models."""
 
 import ast
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import pytest
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
@@ -39,6 +41,16 @@ def read_leaf(path: Path) -> Config:
 def detects(path: Path) -> bool:
     """Whether a leaf is a detector's: its runtime is."""
     return path.name == 'det_runtime.py' or any(map(detects, bases_of(path)))
+
+
+def few(paths: Iterable[Path]) -> list:
+    """All paths as parameters: slow, but for one leaf of each folder and head."""
+    seen, parameters = set(), []
+    for path in paths:
+        kind = path.parent, path.stem.split('_')[1]
+        parameters.append(pytest.param(path, marks=[pytest.mark.slow] * (kind in seen)))
+        seen.add(kind)
+    return parameters
 
 
 SEGMENTATION = [path for path in LEAVES if not detects(path)]

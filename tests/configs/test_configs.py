@@ -19,6 +19,7 @@ from leaves import (
     SEGMENTATION,
     bases_of,
     detects,
+    few,
     name_of,
     read_leaf,
 )
@@ -42,6 +43,7 @@ SLIDE = {'mode': 'slide', 'crop_size': (512, 512), 'stride': (341, 341)}
 
 each_file = pytest.mark.parametrize('path', LEAVES, ids=name_of)
 each_leaf = pytest.mark.parametrize('path', SEGMENTATION, ids=name_of)
+one_of_each_kind = pytest.mark.parametrize('path', few(SEGMENTATION), ids=name_of)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +85,7 @@ def test_leaf_is_short_and_well_named(path: Path) -> None:
         assert detects(path) == (named['size'] is None), 'detectors take images of any size'
 
 
-@each_leaf
+@one_of_each_kind
 def test_model_builds_and_agrees_with_itself(path: Path) -> None:
     if 'lora' in path.stem:
         pytest.importorskip('peft', reason='the extra [peft] is not installed')
