@@ -141,6 +141,7 @@ def fine_tuned(args: argparse.Namespace, start: Start, seed: int) -> float:
     # `weights` turns the decay of the rates over layers off, which would slow random starts.
     settings |= {'model_name': start.model_name, 'backbone': start.backbone, 'weights': 'any'}
     settings |= {'model_kwargs': start.model_kwargs}
+    settings['final_norm'] = start.backbone != 'TimmPyramid'  # as the probe does
     folder = folder_of(args, start) / f'seed-{seed}'
     options = argparse.Namespace(**settings)
     return once(folder, lambda: segment(options, start.weights, folder, seed))['mIoU']

@@ -48,6 +48,7 @@ def parse_args() -> argparse.Namespace:
     vit.add_argument('--depth', type=int, help='blocks; default: all with --weights, else 4')
     vit.add_argument('--model-kwargs', type=json.loads, default={}, help="timm's, as JSON")
     vit.add_argument('--backbone', choices=BACKBONES, default='ViTAdapter')
+    vit.add_argument('--final-norm', action='store_true', help="apply the ViT's last norm")
     parser.add_argument('--scale', type=float, default=0.5, help='of all images')
     pre = parser.add_argument_group('classifier')
     pre.add_argument('--patch-size', type=int, default=64, help='its image size in pixels')
@@ -184,6 +185,8 @@ def set_backbone(
     kwargs = {**({'depth': args.depth} if args.depth else {}), **args.model_kwargs}
     timm_model.update(model_name=args.model_name, pretrained=False, checkpoint=checkpoint)
     timm_model.model_kwargs = kwargs  # update() would keep the config's depth
+    if args.final_norm:
+        timm_model.final_norm = True
     if args.backbone == 'TimmPyramid':
         timm_model.pop('window_size', None)
         model.backbone = timm_model = ConfigDict(timm_model, type=args.backbone)

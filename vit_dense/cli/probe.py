@@ -1,6 +1,7 @@
 """Rank timm models on the data of a config by a linear probe on their frozen maps."""
 
 import json
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -51,7 +52,7 @@ def probe(args: Namespace) -> int:
             results.append(probe_model(data, model, device=args.device))
             outcome = f'{metric} {results[-1].score:.1f} %'
         except (ValueError, OSError, RuntimeError) as error:  # the others go on
-            outcome = failed[model] = shorten(str(error), _REASON)
+            failed[model], outcome = shorten(str(error), _REASON), 'no score, see below'
         sys.stderr.write(f'{number}/{len(args.models)} {model}: {outcome}\n')
     ranked = sorted(results, key=lambda one: -one.score)
     if ranked:
@@ -75,7 +76,7 @@ def _print(ranked: 'list[ProbeResult]', metric: str) -> None:
         score = f'{one.score:.1f}{"~" if one.is_tied_with(ranked[0]) else " "}'
         interval = '{:.1f} to {:.1f}'.format(*one.interval)
         memory = f'{one.training_memory / 2**20:.0f}'
-        cells = [one.model, score, interval, f'{one.ms:.0f}', f'{one.parameters / 1e6:.1f}']
+        cells = [re.sub('=.*/', '=', one.model), score, interval, f'{one.ms:.0f}', f'{one.parameters / 1e6:.1f}']
         rows.append([*cells, memory, one.licence])
     print_table([*header, 'training memory MiB', 'licence'], rows)
     print('\n~: the best, or not told apart from it by these validation images (95 %)')
