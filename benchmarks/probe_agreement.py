@@ -58,11 +58,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/probe_agreement')
     parser.add_argument('--seeds', type=int, default=2, help='fine-tunings of each start')
     parser.add_argument('--images', type=int, default=200, help='of the probe')
-    parser.add_argument('--iterations', type=int, default=300)
+    parser.add_argument('--iterations', type=int, default=200)
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--crop', type=int, default=160)
     parser.add_argument('--scale', type=float, default=0.5, help='of the images in fine-tuning')
-    parser.add_argument('--lr', type=float, default=3e-4)
+    parser.add_argument('--lr', type=float, default=1e-3)
     parser.add_argument('--channels', type=int, default=64, help='width of the decode head')
     parser.add_argument(
         '--patches', type=int, default=600, help='for the classifier, of each class'
@@ -141,7 +141,9 @@ def fine_tuned(args: argparse.Namespace, start: Start, seed: int) -> float:
     # `weights` turns the decay of the rates over layers off, which would slow random starts.
     settings |= {'model_name': start.model_name, 'backbone': start.backbone, 'weights': 'any'}
     settings |= {'model_kwargs': start.model_kwargs}
-    settings['final_norm'] = start.backbone != 'TimmPyramid'  # as the probe does
+    is_vit = start.backbone != 'TimmPyramid'
+    settings['final_norm'] = is_vit  # as the probe does
+    settings['vit_lr_mult'] = 0.05 if is_vit else 1.0  # of pretrained weights
     folder = folder_of(args, start) / f'seed-{seed}'
     options = argparse.Namespace(**settings)
     return once(folder, lambda: segment(options, start.weights, folder, seed))['mIoU']

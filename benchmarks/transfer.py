@@ -60,7 +60,9 @@ def parse_args() -> argparse.Namespace:
     seg.add_argument('--crop', type=int, default=128)
     seg.add_argument('--batch', type=int, default=4)
     seg.add_argument('--lr', type=float, default=3e-4)
-    seg.add_argument('--layer-decay', type=float, default=1.0, help='of the pretrained arms')
+    seg.add_argument(
+        '--vit-lr-mult', type=float, default=1.0, help="of the pretrained arms; the others' is 1"
+    )
     seg.add_argument('--channels', type=int, default=64, help='width of the head')
     seg.add_argument('--validations', type=int, default=1, help='points of the learning curve')
     args = parser.parse_args()
@@ -137,7 +139,7 @@ def segment(
     config = load_config(
         args.config,
         work_dir=str(folder),
-        cfg_options=budget(args, args.layer_decay if checkpoint else 1.0),
+        cfg_options=budget(args, args.vit_lr_mult if checkpoint else 1.0),
     )
     shrink_images(config, args.scale, args.crop)
     set_backbone(config, args, checkpoint, frozen)
@@ -148,7 +150,7 @@ def segment(
     return {figure: curve[-1], 'curve': curve, 'seed': seed}
 
 
-def budget(args: argparse.Namespace, decay: float = 1.0) -> dict[str, Any]:
+def budget(args: argparse.Namespace, vit_lr_mult: float = 1.0) -> dict[str, Any]:
     """Return config options for length, data and learning rate, without workers."""
     warm_up = max(1, args.iterations // 10)
     changed: dict[str, Any] = {
@@ -162,7 +164,8 @@ def budget(args: argparse.Namespace, decay: float = 1.0) -> dict[str, Any]:
         'train_dataloader.batch_size': args.batch,
     }
     if args.weights:  # a decay would slow the random start's first layers
-        changed['optim_wrapper.paramwise_cfg.layer_decay_rate'] = decay
+        keys = {'backbone.vit.': {'lr_mult': vit_lr_mult}} if vit_lr_mult != 1 else {}
+        changed['optim_wrapper.paramwise_cfg'] = {'layer_decay_rate': 1.0, 'custom_keys': keys}
     for part in ('train', 'val', 'test'):
         changed[f'{part}_dataloader.num_workers'] = 0
         changed[f'{part}_dataloader.persistent_workers'] = False
