@@ -143,7 +143,8 @@ def fine_tuned(args: argparse.Namespace, start: Start, seed: int) -> float:
     settings |= {'model_kwargs': start.model_kwargs}
     is_vit = start.backbone != 'TimmPyramid'
     settings['final_norm'] = is_vit  # as the probe does
-    settings['vit_lr_mult'] = 0.05 if is_vit else 1.0  # of pretrained weights
+    # of pretrained weights
+    settings['vit_lr_mult'], settings['layer_decay'] = (0.1, 0.65) if is_vit else (1.0, 1.0)
     folder = folder_of(args, start) / f'seed-{seed}'
     options = argparse.Namespace(**settings)
     return once(folder, lambda: segment(options, start.weights, folder, seed))['mIoU']

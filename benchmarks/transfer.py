@@ -60,9 +60,8 @@ def parse_args() -> argparse.Namespace:
     seg.add_argument('--crop', type=int, default=128)
     seg.add_argument('--batch', type=int, default=4)
     seg.add_argument('--lr', type=float, default=3e-4)
-    seg.add_argument(
-        '--vit-lr-mult', type=float, default=1.0, help="of the pretrained arms; the others' is 1"
-    )
+    seg.add_argument('--vit-lr-mult', type=float, default=1.0, help='of pretrained weights')
+    seg.add_argument('--layer-decay', type=float, default=1.0, help='of pretrained weights')
     seg.add_argument('--channels', type=int, default=64, help='width of the head')
     seg.add_argument('--validations', type=int, default=1, help='points of the learning curve')
     args = parser.parse_args()
@@ -136,11 +135,11 @@ def segment(
     args: argparse.Namespace, checkpoint: str | None, folder: Path, seed: int, frozen: bool = False
 ) -> dict[str, Any]:
     """Train the config with or without the weights; return the figures of all validations."""
-    config = load_config(
-        args.config,
-        work_dir=str(folder),
-        cfg_options=budget(args, args.vit_lr_mult if checkpoint else 1.0),
-    )
+    config = load_config(args.config, work_dir=str(folder), cfg_options=budget(args))
+    if args.weights:  # the decay of the config would slow the random start's first layers
+        mult, decay = (args.vit_lr_mult, args.layer_decay) if checkpoint else (1.0, 1.0)
+        keys = {'backbone.vit.': {'lr_mult': mult}} if mult != 1 else {}
+        config.optim_wrapper.paramwise_cfg = {'layer_decay_rate': decay, 'custom_keys': keys}
     shrink_images(config, args.scale, args.crop)
     set_backbone(config, args, checkpoint, frozen)
     runner = train_model(config, seed=seed)
@@ -150,7 +149,7 @@ def segment(
     return {figure: curve[-1], 'curve': curve, 'seed': seed}
 
 
-def budget(args: argparse.Namespace, vit_lr_mult: float = 1.0) -> dict[str, Any]:
+def budget(args: argparse.Namespace) -> dict[str, Any]:
     """Return config options for length, data and learning rate, without workers."""
     warm_up = max(1, args.iterations // 10)
     changed: dict[str, Any] = {
@@ -163,9 +162,6 @@ def budget(args: argparse.Namespace, vit_lr_mult: float = 1.0) -> dict[str, Any]
         'default_hooks.checkpoint': None,
         'train_dataloader.batch_size': args.batch,
     }
-    if args.weights:  # a decay would slow the random start's first layers
-        keys = {'backbone.vit.': {'lr_mult': vit_lr_mult}} if vit_lr_mult != 1 else {}
-        changed['optim_wrapper.paramwise_cfg'] = {'layer_decay_rate': 1.0, 'custom_keys': keys}
     for part in ('train', 'val', 'test'):
         changed[f'{part}_dataloader.num_workers'] = 0
         changed[f'{part}_dataloader.persistent_workers'] = False
