@@ -1,4 +1,7 @@
-"""A short schedule by epochs for small data, with a tenth of the rate for the pretrained ViT."""
+"""A short schedule by epochs for small data, with at most a tenth of the rate for the pretrained ViT.
+
+The decay keeps its first layers, whose features are lost at that rate (docs/fine_tuning.md).
+"""
 
 max_epochs = 60
 val_interval = max(1, max_epochs // 12)
@@ -8,7 +11,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=4e-4, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=10.0),
     constructor='LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=1.0, custom_keys={'backbone.vit.': dict(lr_mult=0.1)}),
+    paramwise_cfg=dict(layer_decay_rate=0.75, custom_keys={'backbone.vit.': dict(lr_mult=0.1)}),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
