@@ -143,6 +143,7 @@ def fine_tuned(args: argparse.Namespace, start: Start, seed: int) -> float:
     settings |= {'model_kwargs': start.model_kwargs}
     is_vit = start.backbone != 'TimmPyramid'
     settings['final_norm'] = is_vit  # as the probe does
+    settings['drop_path'] = 0.0 if is_vit else None
     # of pretrained weights
     settings['vit_lr_mult'], settings['layer_decay'] = (0.1, 0.65) if is_vit else (1.0, 1.0)
     folder = folder_of(args, start) / f'seed-{seed}'

@@ -48,6 +48,7 @@ def parse_args() -> argparse.Namespace:
     vit.add_argument('--depth', type=int, help='blocks; default: all with --weights, else 4')
     vit.add_argument('--model-kwargs', type=json.loads, default={}, help="timm's, as JSON")
     vit.add_argument('--backbone', choices=BACKBONES, default='ViTAdapter')
+    vit.add_argument('--drop-path', type=float, help="default: the config's")
     vit.add_argument('--final-norm', action='store_true', help="apply the ViT's last norm")
     parser.add_argument('--scale', type=float, default=0.5, help='of all images')
     pre = parser.add_argument_group('classifier')
@@ -191,6 +192,8 @@ def set_backbone(
     timm_model.model_kwargs = kwargs  # update() would keep the config's depth
     if args.final_norm:
         timm_model.final_norm = True
+    if args.drop_path is not None:
+        timm_model.drop_path_rate = args.drop_path
     if args.backbone == 'TimmPyramid':
         timm_model.pop('window_size', None)
         model.backbone = timm_model = ConfigDict(timm_model, type=args.backbone)

@@ -22,7 +22,7 @@ model = dict(
     backbone=dict(
         vit=dict(
             model_name=model_name,
-            drop_path_rate=0.1,
+            drop_path_rate=0.0,
             window_size=None,
             model_kwargs=dict(in_chans=len(_base_.mean)),
         ),

@@ -1,6 +1,6 @@
-"""A short schedule by epochs for small data, with at most a tenth of the rate for the pretrained ViT.
+"""A short schedule by epochs for small data, with a tenth of the rate for the pretrained ViT.
 
-The decay keeps its first layers, whose features are lost at that rate (docs/fine_tuning.md).
+Its first layers learn at lower rates: docs/fine_tuning.md has the figures.
 """
 
 max_epochs = 60
