@@ -76,7 +76,8 @@ def _print(ranked: 'list[ProbeResult]', metric: str) -> None:
         score = f'{one.score:.1f}{"~" if one.is_tied_with(ranked[0]) else " "}'
         interval = '{:.1f} to {:.1f}'.format(*one.interval)
         memory = f'{one.training_memory / 2**20:.0f}'
-        cells = [re.sub('=.*/', '=', one.model), score, interval, f'{one.ms:.0f}', f'{one.parameters / 1e6:.1f}']
+        name = re.sub('=.*/', '=', one.model)
+        cells = [name, score, interval, f'{one.ms:.0f}', f'{one.parameters / 1e6:.1f}']
         rows.append([*cells, memory, one.licence])
     print_table([*header, 'training memory MiB', 'licence'], rows)
     print('\n~: the best, or not told apart from it by these validation images (95 %)')
