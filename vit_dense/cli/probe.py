@@ -57,9 +57,10 @@ def probe(args: Namespace) -> int:
     ranked = sorted(results, key=lambda one: -one.score)
     if ranked:
         print(f'{len(data.train)} training and {len(data.val)} validation images\n')
-        _print(ranked, metric)
+        shown = [one._replace(model=re.sub('=.*/', '=', one.model)) for one in ranked]
+        _print(shown, metric)
         if args.out:
-            draw_probe(ranked, metric, args.out)
+            draw_probe(shown, metric, args.out)
             print(f'\npicture: {args.out}')
     for model, reason in failed.items():
         print(f'no score: {model}: {reason}')
@@ -76,8 +77,7 @@ def _print(ranked: 'list[ProbeResult]', metric: str) -> None:
         score = f'{one.score:.1f}{"~" if one.is_tied_with(ranked[0]) else " "}'
         interval = '{:.1f} to {:.1f}'.format(*one.interval)
         memory = f'{one.training_memory / 2**20:.0f}'
-        name = re.sub('=.*/', '=', one.model)
-        cells = [name, score, interval, f'{one.ms:.0f}', f'{one.parameters / 1e6:.1f}']
+        cells = [one.model, score, interval, f'{one.ms:.0f}', f'{one.parameters / 1e6:.1f}']
         rows.append([*cells, memory, one.licence])
     print_table([*header, 'training memory MiB', 'licence'], rows)
     print('\n~: the best, or not told apart from it by these validation images (95 %)')
