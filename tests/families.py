@@ -40,6 +40,21 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
 }
 # blocks that cannot run in windows of ours
 UNWINDOWED = {'samvit_base_patch16_224', 'xcit_nano_12_p8_224'}
+# blocks that cannot run on some of the patches, and part of the reason
+UNDROPPABLE = {
+    'beit_base_patch16_224': 'relative position table',
+    'beitv2_base_patch16_224': 'relative position table',
+    'vit_relpos_small_patch16_224': 'relative position table',
+    'vit_relpos_base_patch16_clsgap_224': 'relative position table',
+    'vit_srelpos_small_patch16_224': 'relative position table',
+    'vit_tiny_r_s16_p8_224': 'mixes neighbouring patches',
+    'vitamin_small_224': 'mixes neighbouring patches',
+    'samvit_base_patch16_224': 'windows',
+    'xcit_nano_12_p8_224': 'convolutions',
+    'convit_tiny': 'offsets between all tokens',
+    'tnt_s_legacy_patch16_224': 'pixels of all patches',
+    'tnt_s_patch16_224': 'pixels of all patches',
+}
 # without a final norm, some for the way they pool
 UNNORMED = {
     'samvit_base_patch16_224',
@@ -68,3 +83,4 @@ def small_kwargs(name: str) -> dict[str, Any]:
 
 every_family = pytest.mark.parametrize('name', SMALL)
 every_windowed_family = pytest.mark.parametrize('name', [n for n in SMALL if n not in UNWINDOWED])
+every_droppable_family = pytest.mark.parametrize('name', [n for n in SMALL if n not in UNDROPPABLE])

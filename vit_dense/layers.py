@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from timm.layers import LayerNorm2d
+from timm.layers import LayerNorm2d, build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 GridSize = tuple[int, int]
@@ -104,6 +104,16 @@ def resample_map(x: Tensor, *, stride: int, new_stride: int, size: GridSize) -> 
 def crop_map(x: Tensor, size: GridSize) -> Tensor:
     """Crop a map (B, C, >= h, >= w) to its upper left (h, w)."""
     return x if tuple(x.shape[-2:]) == tuple(size) else x[..., : size[0], : size[1]]
+
+
+def sincos_positions(grid: GridSize, width: int, device: torch.device | None = None) -> Tensor:
+    """Return fixed positions (h*w, width) of a grid, row by row; `width` is a multiple of 4.
+
+    Sines and cosines of the column in the first half, of the row in the second, as in the released
+    MAE (He et al. 2022).
+    """
+    rows_first = build_sincos2d_pos_embed(list(grid), width, interleave_sin_cos=True, device=device)
+    return rows_first.roll(width // 2, dims=-1)
 
 
 class ConvFFN(nn.Module):

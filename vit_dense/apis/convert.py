@@ -1,21 +1,22 @@
 """Offline conversion of weight files: other people's names and layouts in, ours out."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from ..backbones import TimmViT
-from ..backbones.families import find_family, has_final_norm
+from ..engine.wrappers import find_encoder
 from ..weights import ForeignModel, LoadReport, load_vit_weights, recognise_foreign
 from ..weights.architecture import guess_architecture
 from ..weights.match import require
 from ..weights.read import read_tensors
+from ..weights.record import SECTION, check_record
 from .config import load_config
 from .merge_lora import without_lora
 
@@ -61,14 +62,14 @@ def convert_checkpoint(
         raise ValueError(f'{destination}: write to a file that ends in {", ".join(_SUFFIXES)}')
     if target.resolve() == Path(source).resolve():
         raise ValueError(f'{destination} is the source itself: name another file')
-    tensors, _, _ = read_tensors(source)
+    tensors, _, _, record = read_tensors(source)
     model = _build(config) if config is not None else None
     foreign = recognise_foreign(tensors)
     if foreign is not None:
         state, report = _convert_foreign(foreign, model, source)
     else:
-        state, report = _convert_vit(tensors, model, source, model_name)
-    _write(state, target, wrapped=foreign is not None)
+        state, report = _convert_vit(tensors, model, source, model_name, record)
+    _write(state, target, wrapped=foreign is not None, record=record)
     return report
 
 
@@ -96,7 +97,11 @@ def _convert_foreign(
 
 
 def _convert_vit(
-    tensors: dict[str, Tensor], model: nn.Module | None, source: str, model_name: str | None
+    tensors: dict[str, Tensor],
+    model: nn.Module | None,
+    source: str,
+    model_name: str | None,
+    record: dict[str, Any],
 ) -> tuple[dict[str, Tensor], LoadReport]:
     if adapter := sorted(name for name in tensors if _ADAPTER.search(name)):
         raise ValueError(
@@ -105,22 +110,25 @@ def _convert_vit(
             'give them to load_from; to take the ViT alone, name the file in vit.checkpoint'
         )
     if model is not None:
-        vit: Any = getattr(getattr(model, 'backbone', None), 'vit', None)
+        vit: Any = find_encoder(model)
         if not isinstance(vit, TimmViT):
             raise ValueError(
                 f'{source} holds a ViT, but the config has no TimmViT at model.backbone.vit: give '
                 'a config whose backbone is an adapter, or none'
             )
         name, kwargs = vit.model_name, vit.model_kwargs
+    elif record:
+        name, kwargs = model_name or record['model_name'], record['model_kwargs']
     else:
-        guessed = guess_architecture(tensors) if model_name is None else (model_name, {})
-        name, kwargs = guessed
+        name, kwargs = (model_name, {}) if model_name else guess_architecture(tensors)
+    check_record(record, name, kwargs, source)
+    if model is None:
         vit = TimmViT(name, model_kwargs=kwargs)
     # without a config, whatever fits the architecture that was told or named
     options = vit.load_options() if model is not None else {}
     report = load_vit_weights(vit.model, source, **options)
-    if model is None and 'norm.weight' in report.ignored and _has_final_norm(name, kwargs):
-        vit = TimmViT(name, final_norm=True, model_kwargs=kwargs)
+    if model is None and 'norm.weight' in report.ignored:
+        vit = TimmViT(name, final_norm=None, model_kwargs=kwargs)
         report = load_vit_weights(vit.model, source)
     report.notes.append(f'as {name} with {kwargs}')
     # Tensors that the file lacks are not written.
@@ -128,21 +136,14 @@ def _convert_vit(
     return {name: state[name] for name in report.loaded}, report
 
 
-def _has_final_norm(name: str, kwargs: dict[str, Any]) -> bool:
-    """Return whether `TimmViT` could keep one, so that the file's is not lost."""
-    family = find_family(name)
-    with torch.device('meta'):
-        model = family.trunk(timm.create_model(name, num_classes=0, **kwargs))
-    return not family.no_final_norm and has_final_norm(model)
-
-
-def _write(state: dict[str, Tensor], path: Path, *, wrapped: bool) -> None:
+def _write(state: dict[str, Tensor], path: Path, *, wrapped: bool, record: dict[str, Any]) -> None:
     state = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in _TORCH:
-        torch.save({'state_dict': state} if wrapped else state, path)
+        meta = {'meta': {SECTION: record}} if record else {}
+        torch.save({'state_dict': state, **meta} if wrapped or meta else state, path)
         return
     # A requirement of timm, hence always there; imported here to keep the package's import light.
     from safetensors.torch import save_file
 
-    save_file(state, str(path))
+    save_file(state, str(path), metadata={SECTION: json.dumps(record)} if record else None)

@@ -8,7 +8,6 @@ pixels; detection classifies the mean of the map within boxes and is scored by b
 
 import statistics
 import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,18 +18,16 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from ..backbones.families.registry import FAMILIES, timm_module
+from ..engine.ridge import LEAST_KNOWN, VOID, fit_ridge, patch_counts, second_moments
 from ..layers import map_to_tokens, resample_map
 from .analysis import saved_bytes_by_part
 from .devices import choose_device
-from .probe_data import VOID, Example, ProbeData
+from .probe_data import Example, ProbeData
 
-_PENALTIES = torch.logspace(-6, 1, 8, dtype=torch.float64)  # times the variance of a feature
-_LEAST_PENALTY = 1e-12  # for constant features
 _HELD_OUT = 4  # every fourth training image chooses the penalty
 _RESAMPLES = 1000
 _LOW, _HIGH = 0.025, 0.975  # of the resampled scores
 _ADAMW = 4  # weights, gradients and two moments
-_LEAST_KNOWN = 0.5  # share of a patch's pixels
 
 
 class ProbeResult(NamedTuple):
@@ -98,38 +95,6 @@ def probe_model(
     )
 
 
-def second_moments(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Return the sum of w z z^T over rows z of features (N, D), 1 and targets (N, C), in float64.
-
-    Ridge regression needs no more of the rows, however many there are.
-    """
-    rows = torch.cat([x.double(), torch.ones(len(x), 1), y.double()], 1)
-    return rows.T @ (rows * weight.double()[:, None])
-
-
-def fit_ridge(fitted: Tensor, held_out: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Fit all rows with the penalty that predicts held-out rows best from the others.
-
-    Takes the `second_moments` of both; returns a matrix (D, C) and a bias (C,).
-    """
-    errors = []
-    for penalty in _PENALTIES:
-        weight, bias = _solve(fitted, classes, penalty)
-        residual = torch.cat([-weight, -bias[None], torch.eye(classes)])  # y - x W - b
-        errors.append((residual * (held_out @ residual)).sum())
-    return _solve(fitted + held_out, classes, _PENALTIES[torch.stack(errors).argmin()])
-
-
-def _solve(moments: Tensor, classes: int, penalty: Tensor) -> tuple[Tensor, Tensor]:
-    width = len(moments) - classes - 1
-    mean = moments[width] / moments[width, width]
-    covariance = moments / moments[width, width] - mean[:, None] * mean
-    inputs, targets = covariance[:width, :width], covariance[:width, width + 1 :]
-    ridge = (penalty * inputs.diagonal()).clamp(min=_LEAST_PENALTY)  # as if standardised
-    weight = torch.linalg.solve(inputs + ridge.diag(), targets)
-    return weight, mean[width + 1 :] - mean[:width] @ weight
-
-
 def bootstrap(right: Tensor, total: Tensor) -> Tensor:
     """Return the scores of images drawn with replacement, from counts (images, C)."""
     generator = torch.Generator().manual_seed(0)
@@ -193,16 +158,8 @@ def _rows(example: Example, features: Tensor, stride: int, balance: Tensor) -> t
         return features, F.one_hot(example.labels, len(balance)), balance[example.labels]
     counts = patch_counts(example.labels, stride, features.shape[-2:], len(balance))
     total = counts.sum(1)
-    weight = torch.where(total > _LEAST_KNOWN * stride**2, total / stride**2, 0)
+    weight = torch.where(total > LEAST_KNOWN * stride**2, total / stride**2, 0)
     return map_to_tokens(features)[0], counts / total.clamp(min=1)[:, None], weight
-
-
-def patch_counts(labels: Tensor, stride: int, grid: Sequence[int], classes: int) -> Tensor:
-    """Return the pixels of each class in each patch: labels (H, W) to (h * w, C)."""
-    rows, columns = (torch.arange(edge) // stride for edge in labels.shape)
-    known = labels != VOID
-    pairs = (rows[:, None] * grid[1] + columns)[known] * classes + labels[known]
-    return torch.bincount(pairs, minlength=grid[0] * grid[1] * classes).view(-1, classes)
 
 
 def _confusion(

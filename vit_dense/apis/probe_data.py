@@ -9,9 +9,9 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from ..engine.ridge import VOID
 from .data_sources import Source, open_sources
 
-VOID = -1
 _FEWEST = 4  # images of a split
 _SMALLEST = 32  # pixels, as backbones require
 _TRIES = 20  # random places for one background box

@@ -77,7 +77,7 @@ class TimmViT(nn.Module):
         global_blocks: Sequence[int] | None = None,
         grad_checkpointing: bool = False,
         frozen_stages: int = -1,
-        final_norm: bool = False,
+        final_norm: bool | None = False,
         model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """Build timm's model.
@@ -97,7 +97,7 @@ class TimmViT(nn.Module):
             grad_checkpointing: Recompute blocks in the backward pass to save memory.
             frozen_stages: -1 trains all; n >= 0 freezes the embeddings and the first n blocks
                 (no gradient, eval mode); the depth freezes the whole ViT.
-            final_norm: Keep the ViT's last norm layer and apply it to each map that is returned.
+            final_norm: Apply the ViT's last norm to each returned map; None: if it has one.
             model_kwargs: Further arguments of the timm model, such as `patch_size` (kernels are
                 resized), `in_chans`, `img_size` or `init_values`.
 
@@ -115,16 +115,16 @@ class TimmViT(nn.Module):
         self.grad_checkpointing = grad_checkpointing
         self.frozen_stages = frozen_stages
         self.model_kwargs = dict(model_kwargs or {})
-        self.final_norm = final_norm
         self.family = self._find_family(model_name, window_size)
         self.model = self.family.trunk(self._build())
+        self.final_norm = has_final_norm(self.model) if final_norm is None else final_norm
         self._activations = find_activations(self.model)
         self.model.set_grad_checkpointing(False)  # done in run_blocks
         self.family.prepare(self.model)
         own_drop_paths(self.model.blocks)
         self._check_checkpointing()
         self._check_final_norm()
-        drop_unused(self.model, final_norm=final_norm)
+        drop_unused(self.model, final_norm=self.final_norm)
 
         self.embed_dim: int = self.model.embed_dim
         self.depth = len(self.model.blocks)

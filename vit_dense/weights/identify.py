@@ -47,6 +47,7 @@ _KINDS = (
     (r'relative_position_bias_table$|blocks\.\d+\.attn\.q_bias$', 'a BEiT or EVA', _BEIT_LIKE),
     (r'(?:^|\.)transformer\.resblocks\.\d+\.', "a CLIP in its authors' layout", 'CLIP'),
     (r'(?:^|\.)decoder_(?:embed|blocks)\.', _PLAIN, 'MAE, with its decoder'),
+    (r'(?:^|\.)decoder\.mask_token$', _PLAIN, "this package's masked autoencoder"),
     (r'(?:^|\.)(?:register_tokens|mask_token)$', _PLAIN, 'DINOv2'),
     (r'(?:^|\.)dist_token$', _PLAIN, 'a distilled DeiT'),
     (r'blocks\.\d+\.gamma_1$', _PLAIN, 'DeiT III'),

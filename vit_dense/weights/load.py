@@ -94,8 +94,8 @@ def load_vit_weights(
     """
     if not 0 <= min_matched <= 1:
         raise ValueError(f'min_matched={min_matched} is not a share in [0, 1]')
-    raw, name, section = read_tensors(source)
-    report = LoadReport(source=name, section=section)
+    raw, name, section, record = read_tensors(source)
+    report = LoadReport(source=name, section=section, record=record)
     raw, hint = _take_vit(raw, model, report)
     identity = Identity.of(raw)
     try:
@@ -156,7 +156,7 @@ def load_pyramid_weights(
         CheckpointMismatchError: If the file lacks a tensor of the model, has one of another shape,
             or one that the whole model does not have.
     """
-    tensors, name, section = read_tensors(source)
+    tensors, name, section, _ = read_tensors(source)
     report = LoadReport(source=name, section=section)
     known = whole.state_dict()
     inside, report.prefix = strip_prefix(tensors, known.keys())

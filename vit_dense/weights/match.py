@@ -48,6 +48,7 @@ class LoadReport:
         is_whole_model: Whether the file is a model of another project (`weights.foreign`).
         licence: Licence of the weights, where it is known.
         adapted: What was done to keep the function where file and model differ in their parts.
+        record: What the file says about its pretraining (`weights.record`).
         notes: Whatever else the user should know.
     """
 
@@ -67,6 +68,7 @@ class LoadReport:
     is_whole_model: bool = False
     licence: str = ''
     adapted: list[str] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -95,6 +97,9 @@ class LoadReport:
         ]
         if self.recognised:
             lines.append(f'  recognised: {self.recognised}')
+        if self.record:
+            rest = '; the decoder is left out' * bool(self.outside)
+            lines.append(f'  pretrained on {self.record["objective"]}{rest}')
         if self.licence:
             lines.append(f'  licence of these weights: {self.licence}')
         lines += [f'  adapted: {what}' for what in self.adapted]

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from vit_dense.compat.safe_load import safe_load
 
+from .record import SECTION
+
 __all__ = ['CheckpointReadError', 'read_checkpoint', 'unwrap']
 
 # Where training scripts keep the weights inside a file, most wanted first: an average over
@@ -129,11 +131,14 @@ def unwrap(content: Mapping[str, Any], name: str) -> tuple[dict[str, Tensor], st
     return tensors, '.'.join(sections)
 
 
-def read_tensors(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str, str]:
+def read_tensors(
+    source: str | Path | Mapping[str, Any],
+) -> tuple[dict[str, Tensor], str, str, dict[str, Any]]:
     """Read the state dict in a file, or in what was read from one.
 
     Returns:
-        The tensors by name; how to call the source in a message; the section as in `unwrap`.
+        The tensors by name; how to call the source in a message; the section as in `unwrap`; what
+        the file says about its pretraining (`record`), or nothing.
 
     Raises:
         FileNotFoundError, CheckpointReadError: As `read_checkpoint` and `unwrap`.
@@ -143,7 +148,8 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tens
     else:
         name, content = str(source), read_checkpoint(source)
     tensors, section = unwrap(content, name)
-    return tensors, name, section
+    meta = content.get('meta')
+    return tensors, name, section, meta.get(SECTION, {}) if isinstance(meta, Mapping) else {}
 
 
 def _refuse_stand_ins(path: Path) -> None:
@@ -224,13 +230,15 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Any]:
     # A requirement of timm, hence always there; imported here to keep the package's import light.
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(str(path), device='cpu')
+        with safe_open(str(path), framework='pt') as file:
+            record = json.loads((file.metadata() or {}).get(SECTION, '{}'))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {'meta': {SECTION: record}, **tensors}
     except (SafetensorError, OSError, ValueError) as error:
         raise _broken(path, error) from error
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .load import load_vit_weights
 from .match import LoadReport
+from .record import check_record
 
 __all__ = ['WeightsUnavailableError', 'check_source', 'load_from_source']
 
@@ -75,6 +76,7 @@ def load_from_source(backbone: Any, load: Callable[[Path | dict[str, Tensor]], L
     path = checkpoint['path'] if isinstance(checkpoint, dict) else checkpoint
     if path is not None:
         report = load(Path(path))
+        check_record(report.record, backbone.model_name, backbone.model_kwargs, report.place)
     elif backbone.pretrained:
         report = load(_timm_weights(backbone.model_name, backbone.model_kwargs))
         if not _OTHER_WEIGHTS & backbone.model_kwargs.keys():

@@ -8,7 +8,7 @@ lists the steps. `pyramids` has the few settings of hierarchical models.
 
 from .base import Family, TokenContext
 from .fused import explicit_attention
-from .parameters import drop_unused, has_final_norm, layer_ids
+from .parameters import drop_unused, has_final_norm, layer_ids, start_positions
 from .pyramids import PyramidFamily, find_pyramid_family
 from .registry import FAMILIES, find_family
 
@@ -23,4 +23,5 @@ __all__ = [
     'find_pyramid_family',
     'has_final_norm',
     'layer_ids',
+    'start_positions',
 ]

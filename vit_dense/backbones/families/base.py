@@ -8,6 +8,7 @@ from inspect import signature
 from typing import Any
 
 import torch
+from timm.layers import apply_keep_indices_nlc
 from torch import Tensor, nn
 
 from ..windows import Tile
@@ -19,7 +20,8 @@ class TokenContext:
 
     Attributes:
         grid: (h, w), the patch tokens' grid.
-        rope: Rotary embedding (h*w, D), or (depth, heads, h*w, D) where it differs by block.
+        rope: Rotary embedding (h*w, D), or (depth, heads, h*w, D) where it differs by block. After
+            `keep_patches` (B, K, D), or (depth, B, heads, K, D).
         cache: Values that blocks share, computed once per forward.
         attn_mask: (B, 1, N, N) of the next blocks, True where a token attends to another one.
     """
@@ -36,6 +38,7 @@ class Family:
     Attributes:
         build_kwargs: Arguments that make timm accept any image size.
         no_windows: Reason why blocks cannot run in windows; empty if they can.
+        no_dropping: Reason why blocks cannot run on some of the patches; empty if they can.
         no_final_norm: Reason why no norm layer follows the blocks; empty if one does.
         no_attention: Reason why blocks have no attention between tokens; empty if they have.
         no_rollout: Reason why attention is no share of the tokens' values; empty if it is.
@@ -44,6 +47,7 @@ class Family:
 
     build_kwargs: Mapping[str, Any] = {'dynamic_img_size': True, 'dynamic_img_pad': True}
     no_windows: str = ''
+    no_dropping: str = ''
     no_final_norm: str = ''
     no_attention: str = ''
     no_rollout: str = ''
@@ -85,6 +89,11 @@ class Family:
         that has a gradient.
         """
         return {}
+
+    def keep_rope(self, rope: Tensor, keep: Tensor) -> Tensor:
+        """Return `TokenContext.rope` of the patches with the indices `keep` (B, K)."""
+        kept = apply_keep_indices_nlc(keep, rope, keep)  # (B, ..., K, D)
+        return kept if rope.dim() == 2 else kept.transpose(0, 1)
 
     def takes_queries(self, block: nn.Module) -> bool:
         """Tell whether a block can run after `add_queries`, with an attention mask."""

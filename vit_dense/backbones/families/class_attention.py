@@ -38,6 +38,7 @@ class XcitFamily(Family):
     """XCiT: attention between channels, and convolutions on the grid."""
 
     build_kwargs: Mapping[str, Any] = {}
+    no_dropping = 'its blocks have convolutions on the grid'
     no_windows = no_attention = 'it attends between channels, not between tokens'
 
     def prepare(self, model: Any) -> None:

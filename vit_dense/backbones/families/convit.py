@@ -43,6 +43,7 @@ class ConvitFamily(Family):
     """ConViT; the offsets between two tokens are columns, rows and the squared distance."""
 
     build_kwargs: Mapping[str, Any] = {}
+    no_dropping = 'its first blocks attend by the offsets between all tokens of the grid'
 
     def prepare(self, model: Any) -> None:
         accept_any_size(model)

@@ -13,6 +13,8 @@ from .base import Family, TokenContext
 class HybridFamily(Family):
     """ViTs with patches of the last map of a small CNN (ViTamin: three stages)."""
 
+    no_dropping = 'the CNN before its blocks mixes neighbouring patches, so none can be hidden'
+
     def patch_size(self, model: Any) -> tuple[int, int]:
         height, width = model.patch_embed.feat_ratio(as_scalar=False)
         return int(height), int(width)

@@ -86,6 +86,9 @@ class GemmaFamily(Family):
         rope = torch.stack(model.rotary_emb(tokens[:1], positions[:1]))  # (2, 1, h*w, D)
         return tokens, TokenContext(grid, rope)
 
+    def keep_rope(self, rope: Tensor, keep: Tensor) -> Tensor:
+        return super().keep_rope(rope, keep).squeeze(2)  # (2, B, K, D)
+
     def block_kwargs(
         self, model: Any, context: TokenContext, index: int, tile: Tile | None
     ) -> dict[str, Any]:

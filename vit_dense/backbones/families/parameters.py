@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from timm.models import group_parameters
 from torch import nn
+
+from ...layers import sincos_positions
 
 
 def has_final_norm(model: Any) -> bool:
@@ -24,6 +27,18 @@ def drop_unused(model: Any, *, final_norm: bool) -> None:
     # in DINOv2's files; timm builds it for some models only
     if getattr(model, 'mask_token', None) is not None:
         model.mask_token = None
+
+
+@torch.no_grad()
+def start_positions(model: Any) -> None:
+    """Set learned positions (1, P + h*w, C) to sines and cosines, those of prefix tokens to 0.
+
+    Source: released MAE (He et al. 2022). Tables of other grids (NaFlexViT, Gemma 4, Qwen3) stay.
+    """
+    table = getattr(model, 'pos_embed', None)
+    if isinstance(table, nn.Parameter) and not hasattr(model, 'pos_embed_grid_size'):
+        positions = sincos_positions(model.patch_embed.grid_size, table.shape[-1])
+        table.zero_()[:, -len(positions) :] = positions
 
 
 # Parameters before the blocks, including those that timm's matchers leave out.

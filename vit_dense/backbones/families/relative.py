@@ -19,6 +19,8 @@ from torch import Tensor
 from ..windows import Tile
 from .base import Family, TokenContext, accept_any_size
 
+_TABLES = 'its blocks add a relative position table of the whole grid'
+
 
 class _ExternalBiasAttention(beit.Attention):
     """BEiT attention whose relative bias is an argument, as the module does not know the grid."""
@@ -31,6 +33,7 @@ class BeitFamily(Family):
     """BEiT, BEiT v2: relative position tables, shared or by block."""
 
     build_kwargs: Mapping[str, Any] = {}
+    no_dropping = _TABLES
 
     def prepare(self, model: Any) -> None:
         accept_any_size(model)
@@ -98,6 +101,7 @@ class RelPosFamily(Family):
     """vision_transformer_relpos: a table or a small MLP over distances, shared or by block."""
 
     build_kwargs: Mapping[str, Any] = {}
+    no_dropping = _TABLES
 
     def prepare(self, model: Any) -> None:
         accept_any_size(model)

@@ -28,8 +28,8 @@ class EvaFamily(Family):
             return {'rope': None}
         if _differs_by_block(rope):
             return {}
-        if tile is None:
-            return {'rope': rope}
+        if tile is None:  # of kept patches (B, 1, K, D), for all heads
+            return {'rope': rope if rope.dim() == 2 else rope[:, None]}
         key = ('rope', tile)
         if key not in context.cache:
             context.cache[key] = _split(rope[None], tile, context)
@@ -55,7 +55,7 @@ class EvaFamily(Family):
 
 
 def _differs_by_block(rope: Tensor) -> bool:
-    return rope.dim() > 2  # (depth, heads, h*w, D)
+    return rope.dim() > 3  # (depth, heads, h*w, D), or of kept patches (depth, B, heads, K, D)
 
 
 def _split(rope: Tensor, tile: Tile, context: TokenContext) -> Tensor:

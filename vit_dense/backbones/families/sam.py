@@ -28,6 +28,7 @@ class SamFamily(Family):
 
     build_kwargs: Mapping[str, Any] = {}
     no_windows = 'its blocks have windows of their own'
+    no_dropping = 'its blocks have windows and relative positions on the whole grid'
     no_final_norm = 'its norms stand between the convolutions of its neck, which is left out'
 
     def prepare(self, model: Any) -> None:

@@ -46,6 +46,7 @@ class TntFamily(Family):
     """TNT; the context holds the pixels."""
 
     build_kwargs: Mapping[str, Any] = {}
+    no_dropping = 'its blocks also run on the pixels of all patches'
     shares_activations = True
 
     def prepare(self, model: Any) -> None:

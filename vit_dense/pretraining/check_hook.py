@@ -1,0 +1,53 @@
+"""What is checked before pretraining starts, and what its checkpoints record about it."""
+
+import json
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..engine.check_hook import CheckHook
+from ..engine.wrappers import unwrap
+from ..weights.record import SECTION
+from .dataset import LabelledImages
+from .probe import MIN_IMAGES, FeatureProbe
+
+_LOADED = 8  # images of the probe, before the training
+
+
+@HOOKS.register_module()
+class PretrainingCheckHook(CheckHook):
+    """Check a pretraining, and record in each checkpoint what users of its weights need."""
+
+    def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
+        """Raise `ValueError` if a probe has no labels, too few images, or some that do not load."""
+        if not isinstance(metric, FeatureProbe):
+            return
+        labelled = isinstance(dataset, LabelledImages) and len(dataset) >= MIN_IMAGES
+        if not labelled:
+            raise ValueError(
+                f'FeatureProbe needs LabelledImages with {MIN_IMAGES} images or more, and the data '
+                f'of the {split} are {type(dataset).__name__} with {len(dataset)}. Add images with '
+                "masks, or set probe_root='' to train without it."
+            )
+        for index in range(0, len(dataset), -(-len(dataset) // _LOADED)):
+            dataset[index]
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Record the model, the objective and the data, as plain values."""
+        model: Any = unwrap(runner.model)
+        objectives = ['masked pixels'] if model.loss_weights['pixels'] else []
+        if model.teacher is not None:
+            objectives.append(f'features of {model.teacher.vit.model_name}')
+        record = {
+            'model_name': model.vit.model_name,
+            'model_kwargs': model.vit.model_kwargs,
+            'objective': ', '.join(objectives),
+            'mask_ratio': model.mask_ratio,
+            'images': len(runner.train_dataloader.dataset),
+            'iterations': checkpoint['meta']['iter'],
+        }
+        for name, values in model.data_preprocessor.named_buffers():  # mean and std
+            record[name] = [round(one, 4) for one in values.flatten().tolist()]
+        checkpoint['meta'][SECTION] = json.loads(json.dumps(record, default=str))

@@ -1,0 +1,66 @@
+"""A frozen ViT whose features are the targets of a second objective.
+
+Source: Feature Distillation (Wei et al. 2022): features are layer-normalised without parameters and
+regressed by smooth L1 with beta 2. MaskDistill (Peng et al. 2022) predicts normalised features of
+masked patches; here they are predicted of all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from ..backbones import TimmViT
+from ..backbones.taps import tap_blocks
+from ..layers import map_to_tokens, resample_map, tokens_to_map
+
+
+class Teacher:
+    """A frozen `TimmViT` (`vit`), no submodule, so that no checkpoint or optimizer has it."""
+
+    def __init__(self, vit: dict[str, Any], student: TimmViT) -> None:
+        """Build the ViT for the patches and the normalisation of a student.
+
+        Raises:
+            ValueError: If `vit` names no weights, or takes images of other bands.
+        """
+        self.vit: TimmViT = MODELS.build({'type': 'TimmViT', 'final_norm': None, **vit})
+        if not self.vit.pretrained and self.vit.checkpoint is None:
+            raise ValueError(
+                f'teacher={vit} names no weights, so its features would be random: set '
+                'pretrained=True, or checkpoint="file.safetensors"'
+            )
+        if self.vit.in_chans != student.in_chans:
+            raise ValueError(
+                f'teacher={vit} takes {self.vit.in_chans} bands and vit {student.in_chans}: give '
+                f'the teacher model_kwargs=dict(in_chans={student.in_chans})'
+            )
+        self.student = student
+        self.vit.requires_grad_(False)
+        self.vit.model.eval()  # its `training` stays on: then taps need no graph
+
+    def loss(self, predicted: Tensor, image: Tensor) -> Tensor:
+        """Return the distance of maps (B, C', h, w) to the features of (B, in_chans, H, W)."""
+        predicted = map_to_tokens(predicted).float()
+        return F.smooth_l1_loss(predicted, self.targets(image), beta=2.0)
+
+    def targets(self, image: Tensor) -> Tensor:
+        """Return normalised features (B, h*w, C') of the student's patches."""
+        vit, stride = self.vit, self.student.patch_size
+        size = (image.shape[-2] // stride, image.shape[-1] // stride)
+        vit.to(image.device)
+        (tokens,), grid = tap_blocks(vit, self._normalise(image), [vit.depth - 1])
+        features = tokens_to_map(tokens[:, vit.num_prefix_tokens :], grid)
+        features = resample_map(features, stride=vit.patch_size, new_stride=stride, size=size)
+        return F.layer_norm(map_to_tokens(features), (vit.embed_dim,))
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        """Change from the student's mean and std to the teacher's; not for n bands."""
+        given, wanted = ((vit.mean, vit.std) for vit in (self.student, self.vit))
+        if given == wanted or image.shape[1] != len(self.vit.mean):
+            return image
+        mean, std, new_mean, new_std = image.new_tensor([*given, *wanted])[..., None, None]
+        return (image * std + mean - new_mean) / new_std
