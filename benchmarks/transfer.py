@@ -41,22 +41,32 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', default='configs/vit_upernet_camvid.py')
     parser.add_argument('--work-dir', default='work_dirs/transfer')
     parser.add_argument('--json', help='file for the results; default: results.json in --work-dir')
-    parser.add_argument('--seeds', type=int, default=3, help='runs of each arm')
+    add_task_options(parser)
     vit = parser.add_argument_group('the model')
     vit.add_argument('--weights', help='file of --model-name; default: train a classifier')
     vit.add_argument('--model-name', default='vit_tiny_patch16_224')
     vit.add_argument('--depth', type=int, help='blocks; default: all with --weights, else 4')
     vit.add_argument('--model-kwargs', type=json.loads, default={}, help="timm's, as JSON")
     vit.add_argument('--backbone', choices=BACKBONES, default='ViTAdapter')
-    vit.add_argument('--drop-path', type=float, help="default: the config's")
-    vit.add_argument('--final-norm', action='store_true', help="apply the ViT's last norm")
-    parser.add_argument('--scale', type=float, default=0.5, help='of all images')
     pre = parser.add_argument_group('classifier')
     pre.add_argument('--patch-size', type=int, default=64, help='its image size in pixels')
     pre.add_argument('--patches', type=int, default=1500, help='training patches of each class')
     pre.add_argument('--epochs', type=int, default=12)
     pre.add_argument('--classifier-lr', type=float, default=1e-3)
+    args = parser.parse_args()
+    check_task_options(parser, args)
+    if not args.weights:
+        args.depth = args.depth or 4
+        if args.backbone == 'TimmPyramid':
+            parser.error('--backbone TimmPyramid needs --weights: the own classifier is a ViT')
+    return args
+
+
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the trainings that are compared."""
     seg = parser.add_argument_group('segmentation or detection')
+    seg.add_argument('--seeds', type=int, default=3, help='runs of each arm')
+    seg.add_argument('--scale', type=float, default=0.5, help='of all images')
     seg.add_argument('--iterations', type=int, default=400)
     seg.add_argument('--crop', type=int, default=128)
     seg.add_argument('--batch', type=int, default=4)
@@ -64,15 +74,15 @@ def parse_args() -> argparse.Namespace:
     seg.add_argument('--vit-lr-mult', type=float, default=1.0, help='of pretrained weights')
     seg.add_argument('--layer-decay', type=float, default=1.0, help='of pretrained weights')
     seg.add_argument('--channels', type=int, default=64, help='width of the head')
+    seg.add_argument('--drop-path', type=float, help="default: the config's")
+    seg.add_argument('--final-norm', action='store_true', help="apply the ViT's last norm")
     seg.add_argument('--validations', type=int, default=1, help='points of the learning curve')
-    args = parser.parse_args()
+
+
+def check_task_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End the program if the validations do not divide the iterations."""
     if args.iterations % args.validations:
         parser.error(f'--validations {args.validations} must divide --iterations {args.iterations}')
-    if not args.weights:
-        args.depth = args.depth or 4
-        if args.backbone == 'TimmPyramid':
-            parser.error('--backbone TimmPyramid needs --weights: the own classifier is a ViT')
-    return args
 
 
 def main() -> None:
@@ -133,10 +143,16 @@ def once(folder: Path, work: Any) -> dict[str, Any]:
 
 
 def segment(
-    args: argparse.Namespace, checkpoint: str | None, folder: Path, seed: int, frozen: bool = False
+    args: argparse.Namespace,
+    checkpoint: str | None,
+    folder: Path,
+    seed: int,
+    frozen: bool = False,
+    options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train the config with or without the weights; return the figures of all validations."""
-    config = load_config(args.config, work_dir=str(folder), cfg_options=budget(args))
+    changed = budget(args) | (options or {})
+    config = load_config(args.config, work_dir=str(folder), cfg_options=changed)
     if args.weights:  # the decay of the config would slow the random start's first layers
         mult, decay = (args.vit_lr_mult, args.layer_decay) if checkpoint else (1.0, 1.0)
         keys = {'backbone.vit.': {'lr_mult': mult}} if mult != 1 else {}

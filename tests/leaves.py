@@ -38,9 +38,19 @@ def read_leaf(path: Path) -> Config:
 
 
 @cache
+def reaches(path: Path, base: str) -> bool:
+    """Whether a file is the base of this name or inherits it."""
+    return path.name == base or any(reaches(one, base) for one in bases_of(path))
+
+
 def detects(path: Path) -> bool:
     """Whether a leaf is a detector's: its runtime is."""
-    return path.name == 'det_runtime.py' or any(map(detects, bases_of(path)))
+    return reaches(path, 'det_runtime.py')
+
+
+def is_other_task(path: Path) -> bool:
+    """Whether a leaf trains something else than a segmentor or a detector."""
+    return any(reaches(path, f'{task}_runtime.py') for task in ('pretraining', 'multitask'))
 
 
 def few(paths: Iterable[Path]) -> list:
@@ -53,5 +63,7 @@ def few(paths: Iterable[Path]) -> list:
     return parameters
 
 
-SEGMENTATION = [path for path in LEAVES if not detects(path)]
-DETECTION = [path for path in LEAVES if detects(path)]
+PRETRAINING = [path for path in LEAVES if reaches(path, 'pretraining_runtime.py')]
+DETECTION = [path for path in LEAVES if detects(path) and not is_other_task(path)]
+SEGMENTATION = [path for path in LEAVES if not detects(path) and not is_other_task(path)]
+MULTITASK = [path for path in LEAVES if reaches(path, 'multitask_runtime.py')]

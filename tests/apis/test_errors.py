@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.optim import CosineAnnealingLR
 from mmengine.registry import MODELS
 
 from vit_dense.apis import load_config, report_user_errors, training
@@ -53,6 +55,14 @@ def test_errors_of_data_loader_workers_are_read() -> None:
     )
     assert user_message(ValueError(text)) == 'The mask a.png holds 7.\nTwo.'
     assert user_message(ValueError(text.replace(source, 'other.py'))) is None
+
+
+def test_a_warm_up_that_is_longer_than_the_training(capfd: pytest.CaptureFixture[str]) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    assert report_user_errors(lambda: CosineAnnealingLR(optimizer, begin=15, end=3)) == 2
+    text = capfd.readouterr().err
+    assert 'param_scheduler begins at step 15 and ends at step 3: ' in text
+    assert 'Traceback' not in text
 
 
 def test_a_misspelt_argument_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,18 +18,10 @@ from PIL import Image
 import vit_dense.segmentation  # noqa: F401 - registers
 from vit_dense.apis import load_config
 from vit_dense.apis import probe as probe_module
-from vit_dense.apis.probe import (
-    _PENALTIES,
-    ProbeResult,
-    bootstrap,
-    fit_ridge,
-    mean_share,
-    patch_counts,
-    probe_model,
-    second_moments,
-)
+from vit_dense.apis.probe import ProbeResult, bootstrap, mean_share, probe_model
 from vit_dense.apis.probe_data import VOID, Example, ProbeData, load_probe_data
 from vit_dense.cli.probe import main
+from vit_dense.engine.ridge import _PENALTIES, fit_ridge, patch_counts, second_moments
 
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]  # RGB of two classes, and of background
 CELL, CELLS = 32, (3, 4)

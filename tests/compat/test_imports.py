@@ -63,6 +63,10 @@ def _run(code: str, *paths: Path, blocked: tuple[str, ...] = ()) -> str:
     return (done.stdout.strip().splitlines() or [''])[-1]
 
 
+def test_pretraining_needs_no_task() -> None:
+    _run('import vit_dense.pretraining', blocked=('mmseg', 'mmdet'))
+
+
 def test_core_imports_alone_and_the_tasks_name_their_extra() -> None:
     out = _run(
         """

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from leaves import LEAVES, detects, name_of
+from leaves import DETECTION, SEGMENTATION, detects, name_of
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
@@ -125,7 +125,7 @@ def batch(detector: bool) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', LEAVES, ids=name_of)
+@pytest.mark.parametrize('path', [*SEGMENTATION, *DETECTION], ids=name_of)
 def test_every_parameter_is_used(path: Path) -> None:
     if 'lora' in path.stem:
         pytest.importorskip('peft', reason='the extra [peft] is not installed')

@@ -95,6 +95,9 @@ def build(config: Config) -> torch.nn.Module:
 def test_configs_parse_and_their_parts_fit(block, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     config = Config.fromfile(write(block, tmp_path))
+    if config.model.type == 'MaskedAutoencoder':
+        assert build(config).vit.in_chans == len(config.mean)
+        return
     vit = config.model.backbone.get('vit', {})
     if vit.get('type') == 'LoRATimmViT' and importlib.util.find_spec('peft') is None:
         assert (vit.pop('rank'), vit.pop('alpha')) == (8, 16.0)

@@ -90,7 +90,7 @@ def _check_pretrained(module: nn.Module, path: str, prefix: str) -> None:
     """Refuse a file of which mmengine would load what fits and warn of the rest."""
     if '://' in path:
         return  # mmengine fetches it
-    tensors, _, _ = read_tensors(path)
+    tensors, *_ = read_tensors(path)
     start = f'{prefix.rstrip(".")}.' if prefix else ''
     inside = {n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)}
     if recognise_foreign(inside) is not None:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, sdpa_flop_count
 
-from .config import innermost_datasets
+from .config import innermost_datasets, require_one_task
 from .devices import choose_device
 
 # Where a library's `random_batch` is, and the mode of a forward pass without losses. A detector's
@@ -116,6 +116,7 @@ def analyze_model(
     """
     if batch_size < 1:
         raise ValueError(f'--batch-size takes 1 or more, got {batch_size}.')
+    require_one_task(config)
     size = size or _default_size(config)
     target = choose_device(device)
     scope = config.get('default_scope')

@@ -144,6 +144,15 @@ def require_file(path: str, what: str) -> None:
         raise ValueError(f'{what} not found: {path}.{_nearest(path)}')
 
 
+def require_one_task(config: Config) -> None:
+    """Raise `ValueError` for a config of several tasks, which only training and test take."""
+    if tasks := (config.get('model') or {}).get('tasks'):
+        raise ValueError(
+            f'The config has the tasks {", ".join(tasks)}, of which this takes one: give the '
+            'config of that task alone, which loads the multi-task checkpoint, too.'
+        )
+
+
 def innermost_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
     """Yield the configs of the data sets inside repetition, concatenation and other wrappers."""
     if 'dataset' in dataset:

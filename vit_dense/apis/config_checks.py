@@ -49,12 +49,14 @@ def _heads(config: Config) -> Iterator[tuple[str, Any]]:
     model = config.get('model') or {}
     while 'module' in model:
         model = model['module']
-    for name in ('decode_head', 'auxiliary_head'):
-        found = model.get(name) or []
-        if isinstance(found, dict):
-            yield name, found
-        else:
-            yield from ((f'{name}[{number}]', head) for number, head in enumerate(found))
+    tasks = {f'tasks.{name}.': one for name, one in model.get('tasks', {}).items()}
+    for place, one in (tasks or {'': model}).items():
+        for name in ('decode_head', 'auxiliary_head'):
+            found = one.get(name) or []
+            if isinstance(found, dict):
+                yield f'{place}{name}', found
+            else:
+                yield from ((f'{place}{name}[{n}]', head) for n, head in enumerate(found))
 
 
 def _count(value: Any) -> int | None:

@@ -15,7 +15,8 @@ from ..data.coco_checks import check_categories, read_annotations
 from ..data.findings import ERROR, NOTE, WARNING, Box, Example, Results, Split
 from ..data.pairs import list_pairs, read_split_list
 from ..data.scan import Array
-from .config import innermost_datasets
+from ..pretraining.dataset import LabelledImages, UnlabelledImages
+from .config import innermost_datasets, require_one_task
 
 _REMOVED = 255  # what mmseg's loading writes for labels that it removes
 
@@ -64,6 +65,7 @@ def open_sources(config: Config, names: Sequence[str]) -> list[Source]:
     Raises:
         ValueError: The config has none of the splits.
     """
+    require_one_task(config)
     init_default_scope(config.get('default_scope', 'mmengine'))
     sources: list[Source] = []
     listed: list[Any] = []
@@ -94,6 +96,8 @@ def _open(part: Any, name: str) -> Source:
             split.add(_list_pairs(source))
         elif hasattr(dataset, 'COCOAPI'):
             split.add(_list_boxes(source))
+        elif isinstance(dataset, UnlabelledImages | LabelledImages):
+            source.images = [one['img_path'] for one in dataset.load_data_list()]
         else:
             advice = 'Use CheckedCocoDataset, which reads COCO, VOC, YOLO and labelme files.'
             problem = f'files of {type(dataset).__name__} are not checked'
@@ -106,7 +110,8 @@ def _open(part: Any, name: str) -> Source:
 def _scale(steps: Any) -> tuple[int, int] | None:
     """Return the scale of the first step of a pipeline that resizes; of several, the middle one."""
     for step in steps:
-        if isinstance(step, dict) and (scales := step.get('scale') or step.get('scales')):
+        scales = isinstance(step, dict) and (step.get('scale') or step.get('scales'))
+        if scales and not isinstance(scales[0], float):  # shares of RandomResizedCrop
             one = scales if isinstance(scales[0], int) else scales[len(scales) // 2]
             return one[0], one[1]
         inner = step if isinstance(step, list | tuple) else step.get('transforms') or ()

@@ -42,6 +42,11 @@ _FOREIGN = (
         r"\[Errno 2\] No such file or directory: '(.+\.json)'",
         'The file {0} does not exist: correct ann_file in the evaluator or data set.',
     ),
+    (
+        r'end should be larger than begin, but got begin=(-?\d+), end=(-?\d+)',
+        'A schedule in param_scheduler begins at step {0} and ends at step {1}: give it an end '
+        'after its begin, within the training; a warm-up must be shorter than the training.',
+    ),
     (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
     (
         r"'ConfigDict' object has no attribute '(\w+)'",
@@ -52,7 +57,9 @@ _FOREIGN = (
 _BUILDER = 'build_from_cfg'
 _SHOWN = 400  # characters of a dict in a message
 # What a config must import to use the types of a task.
-_TASKS = ('vit_dense.segmentation', 'vit_dense.detection')
+_TASKS = tuple(
+    f'vit_dense.{one}' for one in ('segmentation', 'detection', 'pretraining', 'multitask')
+)
 
 
 def report_user_errors(work: Callable[[], object], *, debug: bool = False) -> int:

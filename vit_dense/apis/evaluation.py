@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from ..engine.out_of_memory import explain_out_of_memory
-from .config import build_runner, innermost_datasets, require_file
+from .config import build_runner, innermost_datasets, require_file, require_one_task
 from .work_dir import make_work_dir
 
 # Each library's own hook that shows and saves results.
@@ -49,6 +49,8 @@ def evaluate_model(
     """
     require_file(checkpoint, 'Checkpoint')
     config.load_from, config.resume = checkpoint, False
+    if show or tta or show_dir is not None or out is not None:
+        require_one_task(config)
     if show_dir is not None:
         _draw_all(config, show_dir)
     if show:

@@ -32,7 +32,7 @@ from ..runtime.results import Result
 from ..runtime.tile_model import TileModel
 from ..weights import read_checkpoint
 from .checkpoint_config import config_of_checkpoint
-from .config import innermost_datasets, load_config, require_file
+from .config import innermost_datasets, load_config, require_file, require_one_task
 from .convert_results import to_detections, to_segmentation
 from .devices import choose_device, free_memory
 from .large_images import tile_model_of
@@ -89,6 +89,7 @@ def load_model(
         config = _config(config_or_checkpoint)
         if checkpoint is not None:
             content = _read(str(checkpoint))
+    require_one_task(config)
     if absent := [one for one in _NEEDED if not config.get(one)]:
         raise ValueError(
             f'{_name_of(config_or_checkpoint)} has no {", ".join(absent)}, which prediction needs: '

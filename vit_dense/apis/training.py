@@ -94,7 +94,8 @@ def _skip_pretrained(config: Config) -> None:
 
     mmengine initialises the model before it resumes, and the hub may not be reachable.
     """
-    vit = config.get('model', {}).get('backbone', {}).get('vit')
+    model = config.get('model', {})
+    vit = model.get('backbone', model).get('vit')
     if vit is not None:
         vit.update(pretrained=False, checkpoint=None)
 

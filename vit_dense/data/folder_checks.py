@@ -148,7 +148,7 @@ def check_found(image_folder: str, suffix: Endings, count: int) -> None:
     ends = '' if suffix is None else f' ends in {suffix!r}'
     raise ValueError(
         f'No image{ends} in {image_folder}; found there: {found or "nothing"}. Set img_suffix or '
-        "data_prefix.img_path in the config's datasets, or put the images there."
+        "the folder (data_root, data_prefix) in the config's datasets, or put the images there."
     )
 
 

@@ -15,7 +15,7 @@ from .class_names import check_class_order
 from .schedule_checks import check_training
 from .unlabelled import predict_only
 from .variable_check import check_variables
-from .wrappers import iter_datasets, unwrap
+from .wrappers import find_encoder, iter_datasets, unwrap
 
 
 class CheckHook(Hook):
@@ -58,11 +58,9 @@ class CheckHook(Hook):
 
     def check_model(self, model: nn.Module) -> None:
         """Raise `ValueError` if parts of the unwrapped model do not fit each other."""
-        raise NotImplementedError
 
     def check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
         """Raise `ValueError` if the model and the data set of `split` differ."""
-        raise NotImplementedError
 
     def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
         """Raise `ValueError` if `metric` cannot measure on `dataset`, which has no wrappers."""
@@ -100,8 +98,7 @@ def check_channels(model: nn.Module, batch: Any) -> None:
     image = batch.get('inputs') if isinstance(batch, dict) else None
     while isinstance(image, list | tuple) and image:
         image = image[0]
-    backbone = getattr(model, 'backbone', None)
-    taken = getattr(getattr(backbone, 'vit', backbone), 'in_chans', None)
+    taken = getattr(find_encoder(model), 'in_chans', None)
     if not isinstance(image, Tensor) or image.dim() < 3 or taken is None:
         return
     found = image.shape[-3]

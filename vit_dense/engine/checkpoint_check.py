@@ -6,7 +6,7 @@ names first.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -18,6 +18,7 @@ from torch import nn
 from ..weights import ForeignModel, LoadReport, recognise_foreign
 from ..weights.match import compare, require, require_finite, shorten
 from ..weights.names import strip_parallel
+from ..weights.tasks import take_task
 from .class_names import check_class_names
 from .resume_check import check_resumable
 from .wrappers import iter_datasets, unwrap
@@ -37,6 +38,7 @@ def fit_checkpoint(checkpoint: dict[str, Any], model: nn.Module, *, strict: bool
     Raises:
         CheckpointMismatchError: The checkpoint is of another model, or holds NaN or infinity.
     """
+    take_task(checkpoint, model)
     foreign = recognise_foreign(checkpoint.get('state_dict', checkpoint))
     if foreign is not None:
         _take_foreign(checkpoint, foreign, model, heads=True, strict=strict)
@@ -77,6 +79,7 @@ class CheckpointCheckHook(Hook):
         """Raise `CheckpointMismatchError` with what does not fit, before anything is copied."""
         model = unwrap(runner.model)
         starts_training = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        take_task(checkpoint, model, needs_heads=not starts_training)
         state = checkpoint.get('state_dict', checkpoint)
         foreign = recognise_foreign(state)
         if foreign is not None and runner._resume:
@@ -87,12 +90,12 @@ class CheckpointCheckHook(Hook):
         if not starts_training:
             fit_checkpoint(checkpoint, model, strict=self.strict)
             if self.strict:
-                check_class_names(checkpoint, _dataset_classes(runner))
+                _check_classes(runner, checkpoint)
             if runner._resume:
                 check_resumable(runner, checkpoint)
             return
         if self.strict:
-            check_class_names(checkpoint, _dataset_classes(runner), starts_training=True)
+            _check_classes(runner, checkpoint, starts_training=True)
         if foreign is not None:
             _take_foreign(checkpoint, foreign, model, heads=False, strict=self.strict)
         else:
@@ -100,15 +103,17 @@ class CheckpointCheckHook(Hook):
         _check_finite(checkpoint, model)
 
     def _check_backbone(self, model: nn.Module, given: Mapping[str, Any]) -> None:
-        backbone = getattr(model, 'backbone', None)
-        if not isinstance(backbone, nn.Module):
+        parts = dict(model.named_children())
+        backbone = parts.get('backbone', parts.get('vit'))  # the latter of pretraining
+        if backbone is None:
             return
-        own = {f'{_BACKBONE}{name}': p for name, p in backbone.named_parameters()}
-        statistics = {f'{_BACKBONE}{name}' for name, _ in backbone.named_buffers()}
+        prefix = _BACKBONE if 'backbone' in parts else 'vit.'
+        own = {f'{prefix}{name}': p for name, p in backbone.named_parameters()}
+        statistics = {f'{prefix}{name}' for name, _ in backbone.named_buffers()}
         inside = {
             name: t
             for name, t in given.items()
-            if name.startswith(_BACKBONE) and name not in statistics
+            if name.startswith(prefix) and name not in statistics
         }
         report = LoadReport('load_from')
         compare(inside, own, report)
@@ -120,8 +125,8 @@ class CheckpointCheckHook(Hook):
                 option='min_backbone of CheckpointCheckHook in default_hooks',
                 leftovers=True,
                 advice=f'The file has {shorten(given) or "nothing"}. For weights of a ViT alone '
-                'set backbone.vit.checkpoint instead, which resizes; to accept what fits of the '
-                'file, set min_backbone=0',
+                f'set {prefix.removesuffix("vit.")}vit.checkpoint instead, which resizes; to '
+                'accept what fits of the file, set min_backbone=0',
             )
         if report.missing:
             print_log(
@@ -171,9 +176,19 @@ def _take_foreign(
     checkpoint.update(meta=meta, state_dict=state)
 
 
-def _dataset_classes(runner: Runner) -> Sequence[str] | None:
-    """Return the class names of the data of the runner's loop, or None if it has none."""
+def _check_classes(
+    runner: Runner, checkpoint: Mapping[str, Any], *, starts_training: bool = False
+) -> None:
+    """Compare the class names in a checkpoint with those of the data of the runner's loop."""
     loops = (getattr(runner, f'_{split}_loop', None) for split in ('test', 'val', 'train'))
     loop = next((one for one in loops if isinstance(one, BaseLoop)), None)
-    dataset = next(iter_datasets(loop.dataloader.dataset)) if loop is not None else None
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if loop is None:
+        return
+    dataset = loop.dataloader.dataset
+    pairs = [(checkpoint, next(iter_datasets(dataset)))]
+    if tasks := getattr(dataset, 'parts', None):  # of several tasks
+        metas = checkpoint.get('meta', {}).get('dataset_meta') or {}
+        pairs = [({'meta': {'dataset_meta': metas.get(n)}}, one) for n, one in tasks.items()]
+    for given, part in pairs:
+        classes = (getattr(part, 'metainfo', None) or {}).get('classes')
+        check_class_names(given, classes, starts_training=starts_training)

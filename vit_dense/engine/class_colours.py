@@ -11,5 +11,5 @@ def class_colours(loader: DataLoader) -> tuple[list[str], list[list[int]]]:
     """Return name and RGB colour of each class of the data set of `loader`."""
     dataset = next(iter_datasets(loader.dataset))
     assert isinstance(dataset, BaseDataset)
-    classes = list(dataset.metainfo['classes'])
+    classes = list(dataset.metainfo.get('classes') or ())
     return classes, complete_palette(dataset.metainfo.get('palette'), len(classes))

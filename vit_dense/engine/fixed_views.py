@@ -50,12 +50,13 @@ class FeatureCacheHook(Hook):
                     'features are cached is not trained, and needs no sharding. Leave runner_type '
                     "out, or set vit.type='TimmViT'."
                 )
-            if not isinstance(dataset, FixedViews):
+            parts = getattr(dataset, 'parts', {'': dataset}).values()  # of several tasks
+            if not all(isinstance(one, FixedViews) for one in parts):
                 raise ValueError(
                     f"vit.type='CachedTimmViT' with a training data set {type(dataset).__name__}: "
                     'augmented images are new each time, and no cached feature would be used. Set '
                     "train_dataloader.dataset=dict(_delete_=True, type='FixedViews', views=4, "
-                    'dataset=...) around it.'
+                    'dataset=...) around it, or around each task of a MultiTaskDataset.'
                 )
             vit.open_cache(len(dataset))
 

@@ -1,5 +1,6 @@
 """`LoadImageFromFile` that names files that it cannot load as the model would need them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -107,3 +108,13 @@ def replace_steps(pipeline: Any, table: dict[str, dict[str, Any]]) -> Any:
     package, _, name = full.rpartition('.')
     is_theirs = package.partition('.')[0] in ('', 'mmcv', 'mmseg', 'mmdet')
     return {**step, **table.get(name, {})} if is_theirs else step
+
+
+def flat_steps(step: Any) -> Iterator[Any]:
+    """Yield the transforms inside a pipeline and its wrappers, such as `RandomApply`."""
+    inner = getattr(step, 'transforms', None)
+    if inner is None:
+        yield step
+        return
+    for one in inner if isinstance(inner, list | tuple) else [inner]:
+        yield from flat_steps(one)

@@ -32,6 +32,11 @@ def input_picture(sample: Any, inputs: Any, *, reverse: bool = True) -> Picture:
     norm = sample.get('img_norm_cfg')  # of a pipeline that normalises
     if norm:
         pixels = pixels * np.asarray(norm['std']) + np.asarray(norm['mean'])
+    return to_picture(pixels, reverse=reverse)
+
+
+def to_picture(pixels: NDArray[Any], *, reverse: bool) -> Picture:
+    """Return `(H, W, C)` values of any range as `(H, W, 3)` RGB; `reverse` as above."""
     return _to_levels(_three_channels(pixels, reverse))
 
 

@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from .wrappers import unwrap
+from .wrappers import find_encoder, unwrap
 
 # OpenMMLab configs use grey levels of 0..255, timm uses 0..1.
 _FULL_SCALE = 255.0
@@ -32,12 +32,14 @@ class NormalizationCheckHook(Hook):
         Raises:
             ValueError: A value of `std` is not positive, or there are not as many as channels.
         """
-        check_std(runner.model)
-        if (note := describe_order(runner.model)) is not None:
-            print_log(note, logger='current')
-        message = describe_mismatch(runner.model)
-        if message is not None:
-            print_log(message, logger='current', level=logging.WARNING)
+        tasks = getattr(unwrap(runner.model), 'tasks', {'': runner.model})
+        for model in tasks.values():
+            check_std(model)
+            if (note := describe_order(model)) is not None:
+                print_log(note, logger='current')
+            message = describe_mismatch(model)
+            if message is not None:
+                print_log(message, logger='current', level=logging.WARNING)
 
 
 def check_std(model: nn.Module) -> None:
@@ -59,8 +61,7 @@ def describe_order(model: nn.Module) -> str | None:
         ValueError: `mean` or `std` have neither one value nor one for each channel.
     """
     model = unwrap(model)
-    backbone = getattr(model, 'backbone', None)
-    count = getattr(getattr(backbone, 'vit', backbone), 'in_chans', None)
+    count = getattr(find_encoder(model), 'in_chans', None)
     for name in ('mean', 'std'):
         given = _read(getattr(model, 'data_preprocessor', None), name, scale=1.0)
         if count is not None and given is not None and len(given) not in (1, count):
@@ -87,8 +88,7 @@ def describe_mismatch(model: nn.Module) -> str | None:
         A warning with both conventions, or None if they agree or the backbone has none.
     """
     model = unwrap(model)
-    backbone = getattr(model, 'backbone', None)
-    vit = getattr(backbone, 'vit', backbone)
+    vit = find_encoder(model)
     preprocessor = getattr(model, 'data_preprocessor', None)
     expected = [_read(vit, name, scale=_FULL_SCALE) for name in ('mean', 'std')]
     given = [_read(preprocessor, name, scale=1.0) for name in ('mean', 'std')]

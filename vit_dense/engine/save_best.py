@@ -55,6 +55,11 @@ def known_figures(evaluator: Evaluator, *, skip_unknown: bool = False) -> list[s
         evaluator: With its metrics.
         skip_unknown: Whether to return the figures of the known metrics in any case.
     """
+    if tasks := getattr(evaluator, 'parts', None):  # of a multi-task validation
+        found = {n: known_figures(one, skip_unknown=skip_unknown) for n, one in tasks.items()}
+        if None in found.values():
+            return None
+        return [f'{task}/{name}' for task, several in found.items() for name in several or ()]
     names: list[str] = []
     for metric in evaluator.metrics:
         function = _figures.get(type(metric).compute_metrics)

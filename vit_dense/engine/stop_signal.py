@@ -66,11 +66,13 @@ class StopSignalHook(Hook):
             for one in self._signals:
                 self._previous[one] = signal.signal(one, self._receive)
         loops = [runner.train_loop] + ([runner.val_loop] if runner.val_loop is not None else [])
-        for loop in loops:
-            initialise = getattr(loop.dataloader, 'worker_init_fn', None)
+        loaders = [loop.dataloader for loop in loops]
+        parts = [getattr(one, 'parts', {'': one}) for one in loaders]  # of several tasks
+        for loader in (one for several in parts for one in several.values()):
+            initialise = getattr(loader, 'worker_init_fn', None)
             # macOS and Windows lack sigtimedwait.
             if hasattr(signal, 'sigtimedwait') and getattr(initialise, 'func', 0) != _init_worker:
-                loop.dataloader.worker_init_fn = partial(_init_worker, initialise, self._signals)
+                loader.worker_init_fn = partial(_init_worker, initialise, self._signals)
         if self._resumed_pending and runner.val_loop is not None:
             self._resumed_pending = False
             runner.val_loop.run()

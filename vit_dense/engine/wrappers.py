@@ -13,10 +13,15 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
+def find_encoder(model: Any) -> Any:
+    """Return the network that takes the images: a backbone, its ViT, or that of pretraining."""
+    backbone = getattr(model, 'backbone', model)
+    return getattr(backbone, 'vit', backbone)
+
+
 def in_channels(model: nn.Module) -> int:
-    """Return the number of channels of the images that the backbone takes; 3 if it does not say."""
-    backbone = unwrap(model).backbone
-    return int(getattr(getattr(backbone, 'vit', backbone), 'in_chans', 3))
+    """Return the number of channels of the images that the model takes; 3 if it does not say."""
+    return int(getattr(find_encoder(unwrap(model)), 'in_chans', 3))
 
 
 def iter_datasets(dataset: Any) -> Iterator[Any]:

@@ -195,10 +195,11 @@ class CheckedSegDataset(BadFilesMixin, BaseSegDataset):
         """Load and transform sample `idx`, and check the result."""
         sample = super().prepare_data(idx)
         if sample is not None:
-            self._check_loaded(sample)
+            self.check_loaded(sample)
         return sample
 
-    def _check_loaded(self, sample: dict) -> None:
+    def check_loaded(self, sample: dict) -> None:
+        """Raise `ValueError` if a packed sample has wrong labels or is too small."""
         truth, image = sample.get('data_samples'), sample.get('inputs')
         # Test-time augmentation returns lists; their masks are those of plain evaluation.
         if not isinstance(truth, SegDataSample) or not isinstance(image, torch.Tensor):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ..engine.load_image import flat_steps
 from ..engine.unlabelled import loads_labels
 
 # mmseg returns predictions at the size of the file: it undoes resizing and flips.
@@ -51,7 +52,7 @@ def check_geometry(pipeline: Any, split: str) -> None:
 
 def added_labels(pipeline: Any, preprocessor: Any) -> Iterator[tuple[str, int]]:
     """Yield arguments that name the label of added or ignored pixels, and their values."""
-    owners = {type(step).__name__: step for step in _flat(pipeline)}
+    owners = {type(step).__name__: step for step in flat_steps(pipeline)}
     if getattr(preprocessor, 'size', None) or getattr(preprocessor, 'size_divisor', None):
         owners['data_preprocessor'] = preprocessor
     for kind, step in owners.items():
@@ -65,22 +66,12 @@ def added_labels(pipeline: Any, preprocessor: Any) -> Iterator[tuple[str, int]]:
 
 def _ways(pipeline: Any) -> Iterator[list[Any]]:
     """Yield the transforms of each way through a pipeline; `TestTimeAug` has several."""
-    steps = list(_flat(pipeline))
+    steps = list(flat_steps(pipeline))
     branches = [branch for step in steps for branch in getattr(step, 'subroutines', ())]
     for branch in branches:
-        yield [*steps, *_flat(branch)]
+        yield [*steps, *flat_steps(branch)]
     if not branches:
         yield steps
-
-
-def _flat(step: Any) -> Iterator[Any]:
-    """Yield the transforms inside a pipeline and its wrappers, such as `RandomApply`."""
-    inner = getattr(step, 'transforms', None)
-    if inner is None:
-        yield step
-        return
-    for one in inner if isinstance(inner, list | tuple) else [inner]:
-        yield from _flat(one)
 
 
 def _geometry(step: Any) -> str | None:
