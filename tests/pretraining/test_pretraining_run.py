@@ -101,6 +101,9 @@ def test_a_picture_shows_original_masked_and_reconstructed(folder: Path) -> None
     torch.manual_seed(0)
     np.testing.assert_array_equal(picture, draw_reconstruction(model, torch.from_numpy(image)))
     assert model.vit.training, 'as before'
+    with pytest.raises(ValueError, match='multiples of 16'):
+        draw_reconstruction(model, torch.from_numpy(image[:, :60]))
+    assert model.vit.training, 'after an error, too'
     parts = [picture[:, start : start + 64] for start in (0, 68, 136)]
     original, masked, predicted = parts
     np.testing.assert_array_equal(original, image[::-1].transpose(1, 2, 0))  # B, G, R was given

@@ -44,8 +44,10 @@ def draw_reconstruction(model: Any, image: Tensor) -> Picture:
     given = model.data_preprocessor({'inputs': [image]})['inputs']
     is_training = model.training
     model.eval()  # without stochastic depth
-    predicted, mask = model.reconstruct(given)
-    model.train(is_training)
+    try:
+        predicted, mask = model.reconstruct(given)
+    finally:  # the hook goes on after an error
+        model.train(is_training)
     for axis in (1, 2):  # (1, h, w) to (1, H, W)
         mask = mask.repeat_interleave(model.vit.patch_size, axis)
     low, high = float(given.min()), float(given.max())
