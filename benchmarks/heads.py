@@ -192,7 +192,6 @@ def model_config(name: str, vit: dict[str, Any], classes: int) -> dict[str, dict
 def train_all(args: argparse.Namespace) -> dict[str, str]:
     """Train each head with each seed, if that was not done before; return mIoUs by head."""
     work_dir = Path(args.work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
     compared = ('model_name', 'config', 'iterations', 'batch', 'crop', 'lr')
     settings = {key: value for key, value in vars(args).items() if key in compared}
     settings['config'] = Path(args.config).name

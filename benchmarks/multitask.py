@@ -153,7 +153,6 @@ def train_arm(args: argparse.Namespace, folder: Path, seed: int, arm: str) -> di
 def measure_accuracy(args: argparse.Namespace) -> None:
     """Run what is missing, and print mean and range over the seeds."""
     work = Path(args.work_dir)
-    work.mkdir(parents=True, exist_ok=True)
     check_settings(work / 'settings.json', {n: getattr(args, n) for n in ('config', 'iterations')})
     results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
     for seed in range(args.seeds):

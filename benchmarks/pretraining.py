@@ -66,7 +66,6 @@ def main() -> None:
     """Run what is missing, print the table and draw the curves."""
     args = parse_args()
     work_dir = Path(args.work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
     settings = {key: value for key, value in vars(args).items() if key not in NOT_COMPARED}
     check_settings(work_dir / 'settings.json', settings)
     start = once(work_dir / 'pretraining', partial(pretrain, args))
@@ -76,7 +75,6 @@ def main() -> None:
     panels = []
     for fraction in args.fractions:
         folder = work_dir / f'labels-{100 * fraction:g}'
-        folder.mkdir(exist_ok=True)
         check_settings(folder / 'settings.json', settings)
         report[f'{fraction:g}'] = train_arms(args, fraction, folder)
         panels.append(f'{fraction:.0%} of the labels={folder}')

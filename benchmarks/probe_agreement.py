@@ -74,7 +74,6 @@ def main() -> None:
     """Run what is missing and print the table."""
     args = parse_args()
     work_dir = Path(args.work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
     settings = {key: value for key, value in vars(args).items() if key not in NOT_COMPARED}
     check_settings(work_dir / 'settings.json', settings)
     starts = all_starts(args)

@@ -89,7 +89,6 @@ def main() -> None:
     """Run what is missing and print the table."""
     args = parse_args()
     work_dir = Path(args.work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
     not_compared = ('work_dir', 'json', 'seeds', 'data_root')
     settings = {key: value for key, value in vars(args).items() if key not in not_compared}
     if args.weights:  # by content: the file may move, or be replaced
@@ -113,7 +112,8 @@ def main() -> None:
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse to mix runs of different settings in one work directory."""
+    """Refuse to mix runs of different settings in one work directory, which is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(json.dumps(settings, indent=2) + '\n')
         return
