@@ -53,6 +53,28 @@ def test_all_images_below_the_folders_are_listed_once(tmp_path: Path) -> None:
     assert one_ending == [{'img_path': str(tmp_path / 'one/b.PNG')}]
 
 
+def test_masks_among_the_images_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[str] = []
+    place = 'vit_dense.pretraining.dataset.print_log'
+    monkeypatch.setattr(place, lambda text, *_, **__: reported.append(text))
+    for name in ('2023/a.jpg', '2024/a.jpg', '2024/b.jpg'):  # as of two cameras
+        write(tmp_path / name)
+    unlabelled(tmp_path)
+    assert not reported
+    mask = write(tmp_path / 'masks/b.png', IMAGE[..., 0])
+    unlabelled(tmp_path)
+    (text,) = reported
+    assert str(mask) in text
+    assert 'name folders without masks in data_root' in text
+    mask.unlink()
+    write(tmp_path / 'images/c.png')
+    write(tmp_path / 'labels/c.png', IMAGE[..., 0])  # differs in the mode alone
+    unlabelled(tmp_path)
+    assert 'labels/c.png' in reported[1]
+
+
 def test_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
     for name in ('c', 'a', 'b'):
         write(tmp_path / f'{name}.png')
