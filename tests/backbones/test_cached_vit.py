@@ -96,6 +96,16 @@ def test_everything_that_matters_is_in_the_key(tmp_path: Path) -> None:
     assert len({file.parent for file in entries(tmp_path)}) == 4, 'weights and settings'
 
 
+def test_another_version_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, image = build(tmp_path), torch.randn(1, 3, 32, 32)
+    model(image)
+    monkeypatch.setattr(cached_vit, '__version__', '99')
+    build(tmp_path)(image)
+    assert len({file.parent for file in entries(tmp_path)}) == 2
+
+
 def test_mixed_precision_has_entries_of_its_own(tmp_path: Path) -> None:
     model, image = build(tmp_path), torch.randn(1, 3, 48, 48)
     model.vit.close_cache()

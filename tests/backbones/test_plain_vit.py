@@ -48,6 +48,15 @@ def test_frozen_vit_rests():
     assert not any(x.requires_grad for x in first)
 
 
+def test_blocks_after_the_last_map_are_frozen():
+    model = build(out_indices=(1, 3), vit={'final_norm': True}).train()
+    sum(x.square().mean() for x in model(torch.randn(1, 3, 32, 32))).backward()
+    for name, parameter in model.named_parameters():
+        later = name.startswith(('vit.model.blocks.4.', 'vit.model.blocks.5.'))
+        assert parameter.requires_grad != later, name
+        assert (parameter.grad is None) == later, name
+
+
 def test_mistakes_are_told():
     for number in (0, 7):
         with pytest.raises(ValueError, match=rf"num_maps={number}: 'test_vit' has 6 blocks"):

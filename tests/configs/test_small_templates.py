@@ -113,7 +113,7 @@ def test_segmentation(leaf: str, tmp_path: Path) -> None:
         'val_masks': 'labels',
         'seg_map_suffix': '_L.png',
         'label_map': {0: 0, 200: 1},
-        'crop_size': [56, 56],
+        'crop_size': [64, 64],
     }
     config = read(leaf, given, tmp_path / 'work')
     assert config.train_dataloader.dataset.label_map == {0: 0, 200: 1}

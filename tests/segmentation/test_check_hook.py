@@ -16,6 +16,7 @@ from mmseg.models import FCNHead, Mask2FormerHead, UPerHead
 from mmseg.registry import MODELS
 from torch import nn
 
+from vit_dense.backbones import PlainViT
 from vit_dense.segmentation import SegCheckHook
 from vit_dense.segmentation.eomt import build_eomt_head
 
@@ -138,6 +139,16 @@ def test_cls_tokens(
     model.backbone.vit = SimpleNamespace(num_prefix_tokens=prefix, model_name='x')
     with pytest.raises(ValueError, match=message) if message else nullcontext():
         SegCheckHook().before_run(runner(model))
+
+
+@pytest.mark.parametrize('edge', [64, 60])
+def test_crops_of_plain_vits_are_whole_patches(edge: int, dataset_config: Make) -> None:
+    model = Segmentor(fcn(64, 0))
+    model.backbone = PlainViT({'type': 'TimmViT', 'model_name': 'test_vit'})
+    model.data_preprocessor = SimpleNamespace(size=(64, edge))
+    message = r'size=\(64, 60\) is not a multiple .* 16 px.*\n?.*crop_size=\(64, 64\)'
+    with pytest.raises(ValueError, match=message) if edge % 16 else nullcontext():
+        SegCheckHook().before_train(runner(model, build(dataset_config())))
 
 
 def test_map_that_does_not_exist() -> None:

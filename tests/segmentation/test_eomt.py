@@ -253,6 +253,7 @@ def test_checkpointing_changes_nothing() -> None:
         ({'vit': BEIT}, 'beit_base_patch16_224.*take no attention mask'),
         ({'vit': {'type': 'CachedTimmViT'}}, "use vit.type='TimmViT'"),
         ({'vit': {'final_norm': False}}, 'set vit.final_norm=True'),
+        ({'vit': {'window_size': 3}}, r'window_size=3.*blocks \[4, 5\] to vit.global_blocks'),
         ({'num_blocks': 0}, 'has 6 blocks'),
         ({'num_blocks': 7}, 'has 6 blocks'),
     ],

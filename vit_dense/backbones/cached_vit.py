@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..layers import GridSize
+from ..version import __version__
 from .timm_vit import TimmViT
 
 _DESCRIPTION = 'description.json'
@@ -119,7 +120,7 @@ class CachedTimmViT(TimmViT):
             return self._folder
         names = ('model_name', 'model_kwargs', 'windows', 'final_norm')
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        settings |= {'blocks': blocks, 'timm': timm.__version__}
+        settings |= {'blocks': blocks, 'timm': timm.__version__, 'vit_dense': __version__}
         text = json.dumps(settings, default=str, indent=2)
         root, name = Path(self.cache_dir), self.model_name.rpartition('/')[2]
         self._state, self._folder = state, root / f'{name}-{digest(*tensors, text=text)}'

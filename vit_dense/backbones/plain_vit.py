@@ -47,7 +47,8 @@ class PlainViT(BaseModule):
             vit: A `TimmViT` or its config. `final_norm=True` there normalises every map, as
                 DINOv2's protocol does.
             num_maps: Number of last blocks whose maps are returned, in the order of the blocks.
-            out_indices: Numbers of the blocks instead, rising, such as (2, 5, 8, 11).
+            out_indices: Numbers of the blocks instead, rising, such as (2, 5, 8, 11). Later blocks
+                are not run, and frozen.
             output_cls_token: Return pairs of a map and the first prefix token (B, C), as mmseg's
                 `DPTHead` expects; None in its place for a ViT without one.
             init_cfg: As in mmengine.
@@ -71,6 +72,8 @@ class PlainViT(BaseModule):
                 f'out_indices={out_indices!r}: give numbers of blocks in rising order, from 0 to '
                 f'{depth - 1}'
             )
+        # They get no gradient, for which DDP would wait.
+        self.vit.model.blocks[self.out_indices[-1] + 1 :].requires_grad_(False)
         self.output_cls_token = output_cls_token
         self.out_channels = (self.vit.embed_dim,) * len(self.out_indices)
 

@@ -15,6 +15,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..backbones import PlainViT
 from ..data.files import picture_size, spread_evenly
 from ..engine.check_hook import CheckHook, check_task
 from ..engine.unlabelled import has_labels, needs_labels
@@ -72,6 +73,8 @@ class SegCheckHook(CheckHook):
 
     def check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
         """Compare heads, pipeline and data set, and check the files of mmseg's own classes."""
+        if split == 'training':
+            check_whole_patches(unwrap(runner.model))
         for part in iter_datasets(dataset):
             check_task(part, split, wanted='a segmentor', other='mmdet', advice=_ADVICE)
             if not isinstance(part, BaseSegDataset):
@@ -152,6 +155,22 @@ def check_cls_token(name: str, head: Head, backbone: Any) -> None:
         raise ValueError(
             f'{name}.readout_type={readout!r}: {backbone.vit.model_name!r} has no cls '
             "token; set it to 'ignore'."
+        )
+
+
+def check_whole_patches(model: nn.Module) -> None:
+    """Raise `ValueError` if maps of `PlainViT` would cover more than the crops of the training."""
+    size = getattr(getattr(model, 'data_preprocessor', None), 'size', None)
+    backbone = getattr(model, 'backbone', None)
+    if size is None or not isinstance(backbone, PlainViT):
+        return
+    patch = backbone.vit.patch_size
+    if any(edge % patch for edge in size):
+        nearest = tuple(max(1, round(edge / patch)) * patch for edge in size)
+        raise ValueError(
+            f'data_preprocessor.size={tuple(size)} is not a multiple of the patches of {patch} px: '
+            'maps of PlainViT cover whole patches, and predictions would be stretched. Set '
+            f'crop_size={nearest} and data_preprocessor.test_cfg=dict(size_divisor={patch}).'
         )
 
 

@@ -197,6 +197,11 @@ def _check_vit(vit: nn.Module, num_blocks: int) -> None:
             f'EoMT cannot use {vit.model_name!r}: its blocks take no attention mask. Choose a ViT '
             'such as vit_small_patch14_reg4_dinov2 or vit_small_patch16_dinov3'
         )
+    if any(vit.windows[i] is not None for i in blocks):
+        raise ValueError(
+            f'EoMT got vit.window_size={vit.window_size}, but queries attend to the whole image: '
+            f'leave it out, or add the blocks {[*blocks]} to vit.global_blocks'
+        )
     if not vit.final_norm:
         raise ValueError(
             f'EoMT predicts from normalised tokens: set vit.final_norm=True ({vit.model_name!r})'
