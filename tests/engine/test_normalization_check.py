@@ -80,9 +80,9 @@ def test_hook_warns_once_and_never_fails(monkeypatch: pytest.MonkeyPatch) -> Non
     seen: list[str] = []
     monkeypatch.setattr(logger, 'log', lambda level, text: seen.append(text))
     hook = NormalizationCheckHook()
-    hook.before_run(SimpleNamespace(model=model(HALF, HALF)))
+    hook.before_train(SimpleNamespace(model=model(HALF, HALF)))
     assert seen == []
-    hook.before_run(SimpleNamespace(model=model(*IMAGENET)))
+    hook.before_train(SimpleNamespace(model=model(*IMAGENET)))
     assert len(seen) == 1
 
 

@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,17 @@ def test_mistakes_are_told(root: Path, change: Any, message: str) -> None:
     change(config)
     with pytest.raises(ValueError, match=message):
         DATASETS.build(config)
+
+
+def test_albumentations_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmdet gives them no label map; the library need not be installed here."""
+    library = SimpleNamespace(HorizontalFlip=lambda: None)
+    monkeypatch.setattr('mmdet.datasets.transforms.transforms.albumentations', library)
+    monkeypatch.setattr('mmdet.datasets.transforms.transforms.Compose', lambda *_, **__: None)
+    with pytest.raises(ValueError, match=r"mmdet's Albu moves no masks of classes"):
+        DATASETS.build(
+            joint_data(root, [{'type': 'Albu', 'transforms': [{'type': 'HorizontalFlip'}]}])
+        )
 
 
 def test_pipelines_of_tasks_leave_the_image(root: Path) -> None:

@@ -1,12 +1,15 @@
 """The probe of features during pretraining, on made features whose classes are known."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import DATASETS
 
-from vit_dense.pretraining import FeatureProbe, PretrainingCheckHook
+from vit_dense.pretraining import FeatureProbe, LabelledImages, PretrainingCheckHook
 from vit_dense.pretraining.probe import _vote
 
 STRIDE, GRID = 4, (2, 3)
@@ -102,3 +105,22 @@ class WithoutMasks:
 def test_data_without_masks_are_refused_before_training() -> None:
     with pytest.raises(ValueError, match=r'LabelledImages with 4 images.*WithoutMasks with 9'):
         PretrainingCheckHook().check_metric(FeatureProbe(), WithoutMasks(), 'validation')
+
+
+def test_masks_of_a_single_class_are_refused_before_training(tmp_path: Path) -> None:
+    """As of 0 and 255, which is "no class" by default; one image with a second class will do."""
+    for kind, count in (('images', 3), ('masks', 1)):
+        (tmp_path / kind).mkdir()
+        for index in range(20):
+            values = np.full((8, 8, count), 255, np.uint8)
+            values[:4] = 0
+            cv2.imwrite(str(tmp_path / kind / f'{index:02}.png'), values)
+    names = ['LoadImageFromFile', 'LoadProbeMask', 'PackImage']
+    folders = {'img_path': str(tmp_path / 'images'), 'seg_map_path': str(tmp_path / 'masks')}
+    pipeline = [{'type': name} for name in names]
+    data = LabelledImages(data_prefix=folders, pipeline=pipeline, test_mode=True)
+    check = PretrainingCheckHook().check_metric
+    with pytest.raises(ValueError, match=r'hold the class 0 alone.*label_map={0: 0, 255: 1}'):
+        check(FeatureProbe(), data, 'validation')
+    cv2.imwrite(str(tmp_path / 'masks/10.png'), np.ones((8, 8), np.uint8))
+    check(FeatureProbe(), data, 'validation')

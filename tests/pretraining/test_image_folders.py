@@ -155,8 +155,8 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
 def test_masks_of_the_probe_are_loaded_before_the_training(tmp_path: Path) -> None:
     for index in range(20):
         write(tmp_path / f'images/{index:02}.jpg')
-        write(tmp_path / f'masks/{index:02}.png', np.zeros((40, 60), np.uint8))
-    steps = [LOADED[0], {'type': 'LoadProbeMask', 'label_map': {0: 1}}, LOADED[1]]
+        write(tmp_path / f'masks/{index:02}.png', np.eye(40, 60, dtype=np.uint8))
+    steps = [LOADED[0], {'type': 'LoadProbeMask', 'label_map': {0: 1, 1: 0}}, LOADED[1]]
     dataset = labelled(tmp_path, pipeline=steps, test_mode=True)
     PretrainingCheckHook().check_metric(FeatureProbe(), dataset, 'validation')
     for index in range(12, 18):

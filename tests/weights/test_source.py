@@ -1,6 +1,7 @@
 """Weights named in a config: the licence in the log, and the message where timm has none."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -8,6 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 
 from vit_dense.backbones import TimmPyramid, TimmViT
+from vit_dense.engine.normalization_check import describe_mismatch
 from vit_dense.weights import source
 
 
@@ -40,6 +42,23 @@ def test_a_file_of_the_user_s_has_no_known_licence(log, tmp_path):
     TimmViT('test_vit.r160_in1k', checkpoint=str(tmp_path / 'a.pth')).init_weights()
     assert 'weights from file' in log()
     assert 'licence' not in log()
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_weights_of_a_pretraining_bring_its_normalisation(channels, tmp_path):
+    kwargs = {'in_chans': channels}
+    state = timm.create_model('test_vit', **kwargs).state_dict()
+    record = {'model_name': 'test_vit', 'model_kwargs': kwargs, 'objective': 'masked pixels'}
+    record |= {'mean': [51.0] * channels, 'std': [25.5] * channels}
+    torch.save({'state_dict': state, 'meta': {'pretraining': record}}, tmp_path / 'mae.pth')
+    vit = TimmViT('test_vit', checkpoint=str(tmp_path / 'mae.pth'), model_kwargs=kwargs)
+    vit.init_weights()
+    given = {name: torch.tensor(record[name]) for name in ('mean', 'std')}
+    order = {'channel_conversion': channels == 3}
+    model = SimpleNamespace(backbone=vit, data_preprocessor=SimpleNamespace(**given, **order))
+    assert describe_mismatch(model) is None
+    given['mean'] += 60
+    assert 'were trained with mean=[51.0, ' in describe_mismatch(model)
 
 
 def test_other_weights_under_timm_s_name_have_none(log, monkeypatch):

@@ -1,5 +1,7 @@
 """Options that training and evaluation share, named as in OpenMMLab's tools."""
 
+import ast
+import contextlib
 import os
 import signal
 import sys
@@ -48,12 +50,20 @@ def _setting(text: str) -> str:
 
 
 def parsed_settings(args: Namespace) -> dict[str, Any]:
-    """Return the values of --cfg-options, read as mmengine's own tools read them."""
+    """Return the values of --cfg-options, as mmengine reads them, but with their spaces."""
     from mmengine.config import DictAction
 
-    found = Namespace()
-    DictAction([], 'settings')(ArgumentParser(), found, args.cfg_options or [])
-    return dict(found.settings)
+    found, given = Namespace(), args.cfg_options or []
+    DictAction([], 'settings')(ArgumentParser(), found, given)
+    settings = dict(found.settings)
+    for key, _, text in (one.partition('=') for one in given):
+        value = text.strip()
+        if ' ' in value and value[0] in '[({\'"':
+            with contextlib.suppress(ValueError, SyntaxError):  # such as [true, none]
+                settings[key] = ast.literal_eval(value)
+        elif ' ' in value and ',' not in value:
+            settings[key] = value
+    return settings
 
 
 def run_tool(parser: ArgumentParser, work: 'Callable[[Config, Namespace], object]') -> int:

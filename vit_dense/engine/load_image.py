@@ -113,8 +113,9 @@ def replace_steps(pipeline: Any, table: dict[str, dict[str, Any]]) -> Any:
 def flat_steps(step: Any) -> Iterator[Any]:
     """Yield the transforms inside a pipeline and its wrappers, such as `RandomApply`."""
     inner = getattr(step, 'transforms', None)
-    if inner is None:
+    several = inner if isinstance(inner, list | tuple) else [inner]
+    if inner is None or any(isinstance(one, dict) for one in several):  # configs inside of Albu
         yield step
         return
-    for one in inner if isinstance(inner, list | tuple) else [inner]:
+    for one in several:
         yield from flat_steps(one)

@@ -5,7 +5,7 @@ from another backbone keeps that backbone's values. Training still runs; the res
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -24,22 +24,31 @@ _TOLERANCE = 0.5
 
 @HOOKS.register_module()
 class NormalizationCheckHook(Hook):
-    """Compare `model.data_preprocessor` with the `mean` and `std` of the backbone's ViT."""
+    """Compare `model.data_preprocessor` with the `mean` and `std` of the ViT's weights."""
 
     def before_run(self, runner: Runner) -> None:
-        """Warn once if they differ, before the first iteration.
+        """Check the values, before weights are loaded.
 
         Raises:
             ValueError: A value of `std` is not positive, or there are not as many as channels.
         """
-        tasks = getattr(unwrap(runner.model), 'tasks', {'': runner.model})
-        for model in tasks.values():
+        for model in _models(runner):
             check_std(model)
             if (note := describe_order(model)) is not None:
                 print_log(note, logger='current')
+
+    def before_train(self, runner: Runner) -> None:
+        """Warn if they differ; the file of a pretraining, loaded by now, has its own."""
+        for model in _models(runner):
             message = describe_mismatch(model)
             if message is not None:
                 print_log(message, logger='current', level=logging.WARNING)
+
+    before_test = before_train
+
+
+def _models(runner: Runner) -> Iterable[nn.Module]:
+    return getattr(unwrap(runner.model), 'tasks', {'': runner.model}).values()
 
 
 def check_std(model: nn.Module) -> None:
@@ -90,7 +99,8 @@ def describe_mismatch(model: nn.Module) -> str | None:
     model = unwrap(model)
     vit = find_encoder(model)
     preprocessor = getattr(model, 'data_preprocessor', None)
-    expected = [_read(vit, name, scale=_FULL_SCALE) for name in ('mean', 'std')]
+    record = getattr(vit, 'record', {})  # of the file of its weights
+    expected = [record.get(name) or _read(vit, name, scale=_FULL_SCALE) for name in ('mean', 'std')]
     given = [_read(preprocessor, name, scale=1.0) for name in ('mean', 'std')]
     name = getattr(vit, 'model_name', type(vit).__name__)
     if preprocessor is None or None in expected:
@@ -98,7 +108,7 @@ def describe_mismatch(model: nn.Module) -> str | None:
     if getattr(vit, 'in_chans', 3) != len(expected[0] or ()):
         return None  # the weights' values are of three channels, the images have others
     if _agree(given, expected):
-        if reverses_channels(model):
+        if len(expected[0] or ()) != 3 or reverses_channels(model):
             return None
         return (
             f'model.data_preprocessor leaves channels in the order they are loaded in, which is '

@@ -19,7 +19,7 @@ from .scopes import build_in_scope, scope_of
 # Transforms of mmdet 3.3.0 that move images and boxes, and leave label maps where they are.
 _LEAVE_MAPS = {
     *('RandomAffine', 'RandomShift', 'Mosaic', 'CachedMosaic', 'MixUp', 'CachedMixUp'),
-    *('CopyPaste', 'InstaBoost'),
+    *('CopyPaste', 'InstaBoost', 'Albu'),
 }
 
 

@@ -8,6 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..engine.check_hook import CheckHook
+from ..engine.ridge import VOID
 from ..engine.wrappers import unwrap
 from ..weights.record import SECTION
 from .dataset import LabelledImages
@@ -21,7 +22,7 @@ class PretrainingCheckHook(CheckHook):
     """Check a pretraining, and record in each checkpoint what users of its weights need."""
 
     def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
-        """Raise `ValueError` if a probe has no labels, too few images, or some that do not load."""
+        """Raise `ValueError` if a probe lacks images or classes, or some of them do not load."""
         if not isinstance(metric, FeatureProbe):
             return
         labelled = isinstance(dataset, LabelledImages) and len(dataset) >= MIN_IMAGES
@@ -31,8 +32,18 @@ class PretrainingCheckHook(CheckHook):
                 f'of the {split} are {type(dataset).__name__} with {len(dataset)}. Add images with '
                 "masks, or set probe_root='' to train without it."
             )
-        for index in range(0, len(dataset), -(-len(dataset) // _LOADED)):
-            dataset[index]
+        seen: set[int] = set()
+        for step in (-(-len(dataset) // _LOADED), 1):  # all only if some have a single class
+            for index in range(0, len(dataset), step):
+                seen |= {*dataset[index]['data_samples'].labels.unique().tolist()} - {VOID}
+            if len(seen) > 1:
+                return
+        held = f'the class {seen.pop()} alone' if seen else 'no class'
+        raise ValueError(
+            f'The masks of the {split} hold {held}, so that a probe has nothing to tell apart. For '
+            'masks of 0 and 255 set probe_labels=dict(label_map={0: 0, 255: 1}), or set '
+            "probe_root='' to train without it."
+        )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Record the model, the objective and the data, as plain values."""

@@ -77,6 +77,7 @@ def load_from_source(backbone: Any, load: Callable[[Path | dict[str, Tensor]], L
     if path is not None:
         report = load(Path(path))
         check_record(report.record, backbone.model_name, backbone.model_kwargs, report.place)
+        backbone.record = report.record  # its mean and std are compared with the images'
     elif backbone.pretrained:
         report = load(_timm_weights(backbone.model_name, backbone.model_kwargs))
         if not _OTHER_WEIGHTS & backbone.model_kwargs.keys():
