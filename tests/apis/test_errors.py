@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.optim import CosineAnnealingLR
 from mmengine.registry import MODELS
+from torch.utils.data import DataLoader
 
 from vit_dense.apis import load_config, report_user_errors, training
 from vit_dense.apis.errors import user_message
@@ -63,6 +64,11 @@ def test_a_warm_up_that_is_longer_than_the_training(capfd: pytest.CaptureFixture
     text = capfd.readouterr().err
     assert 'param_scheduler begins at step 15 and ends at step 3: ' in text
     assert 'Traceback' not in text
+
+
+def test_persistent_workers_without_workers(capfd: pytest.CaptureFixture[str]) -> None:
+    assert report_user_errors(lambda: DataLoader([1], persistent_workers=True)) == 2
+    assert 'set persistent_workers=False' in capfd.readouterr().err
 
 
 def test_a_misspelt_argument_names_the_nearest(capfd: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,11 @@ _FOREIGN = (
         'A schedule in param_scheduler begins at step {0} and ends at step {1}: give it an end '
         'after its begin, within the training; a warm-up must be shorter than the training.',
     ),
+    (
+        'persistent_workers option needs num_workers > 0',
+        'A data loader has num_workers=0 and persistent_workers=True: set persistent_workers=False '
+        'beside it.',
+    ),
     (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
     (
         r"'ConfigDict' object has no attribute '(\w+)'",
