@@ -65,7 +65,12 @@ DETECTION = Task(
 TASKS = (SEGMENTATION, DETECTION)
 
 
-@pytest.fixture(params=TASKS, ids=['seg', 'det'])
+@pytest.fixture(
+    params=[
+        pytest.param(TASKS[0], id='seg'),
+        pytest.param(TASKS[1], id='det', marks=pytest.mark.slow),
+    ]
+)
 def task(request: pytest.FixtureRequest) -> Task:
     return request.param
 
@@ -97,6 +102,7 @@ def test_classic_style_by_package_name(installed: Install, task: Task, project: 
     train(installed, task, OUR_TRAIN, project, text)
 
 
+@pytest.mark.slow
 def test_read_base_under_the_stock_tool(installed: Install, task: Task, project: Path) -> None:
     train(installed, task, task.stock_train, project, READ_BASE.format(name=task.name))
     # What the runner saved as the config of this run stands alone: it says what to import.
@@ -112,6 +118,7 @@ def test_classic_style_by_path(installed: Install, source: Path, task: Task, pro
     train(installed, task, task.stock_train, project, text)
 
 
+@pytest.mark.slow
 def test_editable_install(editable: Install, source: Path, project: Path) -> None:
     for task in TASKS:
         (project / f'classic_{task.name}.py').write_text(
