@@ -47,15 +47,20 @@ def timm_features(model, image):
     return features
 
 
+@pytest.mark.parametrize(('mean', 'std'), [([100.0] * 3, [50.0] * 3), (None, None)])
 @torch.no_grad()
-def test_targets_are_normalised_features_of_the_same_pixels(teacher):
+def test_targets_are_normalised_features_of_the_same_pixels(teacher, mean, std):
     """The student's weights expect ImageNet's mean and std, the teacher's 0.5."""
     kwargs = {'embed_dim': 48, 'num_heads': 3, 'depth': 1}
     vit = {'model_name': 'vit_small_patch16_dinov3', 'model_kwargs': kwargs}
-    model = build(teacher(), vit=vit)
+    own = mean and {'type': 'BandsPreprocessor', 'mean': mean, 'std': std}
+    model = build(teacher(), vit=vit, data_preprocessor=own)
     assert model.vit.mean != model.teacher.vit.mean
     pixels = torch.rand(2, 3, 32, 48)
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (model.vit.mean, model.vit.std))
+    given = (
+        [[one / 255 for one in x] for x in (mean, std)] if own else (model.vit.mean, model.vit.std)
+    )
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in given)
     expected = timm_features(model, (pixels - 0.5) / 0.5).permute(0, 2, 3, 1).flatten(1, 2)
     expected = (expected - expected.mean(-1, keepdim=True)) / (
         expected.var(-1, correction=0, keepdim=True) + 1e-5

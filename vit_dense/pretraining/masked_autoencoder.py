@@ -81,7 +81,7 @@ class MaskedAutoencoder(BaseModel):
         channels = {'pixels': self.vit.in_chans * self.vit.patch_size**2}
         self.teacher: Teacher | None = None
         if teacher is not None and self.loss_weights['features']:
-            self.teacher = Teacher(teacher, self.vit)
+            self.teacher = Teacher(teacher, self.vit, self.data_preprocessor)
             channels['features'] = self.teacher.vit.embed_dim
         outputs = {name: n for name, n in channels.items() if self.loss_weights[name]}
         self.decoder = MaskedDecoder(self.vit.embed_dim, outputs, **(decoder or {}))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones import TimmViT
 from ..backbones.taps import tap_blocks
@@ -21,8 +21,13 @@ from ..layers import map_to_tokens, resample_map, tokens_to_map
 class Teacher:
     """A frozen `TimmViT` (`vit`), no submodule, so that no checkpoint or optimizer has it."""
 
-    def __init__(self, vit: dict[str, Any], student: TimmViT) -> None:
-        """Build the ViT for the patches and the normalisation of a student.
+    def __init__(self, vit: dict[str, Any], student: TimmViT, preprocessor: nn.Module) -> None:
+        """Build the ViT for the patches of a student.
+
+        Args:
+            vit: Arguments of the `TimmViT`.
+            student: What is trained.
+            preprocessor: Its `mean` and `std` are the images', by default timm's of `student`.
 
         Raises:
             ValueError: If `vit` names no weights, or takes images of other bands.
@@ -38,7 +43,7 @@ class Teacher:
                 f'teacher={vit} takes {self.vit.in_chans} bands and vit {student.in_chans}: give '
                 f'the teacher model_kwargs=dict(in_chans={student.in_chans})'
             )
-        self.student = student
+        self.student, self.preprocessor = student, preprocessor
         self.vit.requires_grad_(False)
         self.vit.model.eval()  # its `training` stays on: then taps need no graph
 
@@ -58,9 +63,13 @@ class Teacher:
         return F.layer_norm(map_to_tokens(features), (vit.embed_dim,))
 
     def _normalise(self, image: Tensor) -> Tensor:
-        """Change from the student's mean and std to the teacher's; not for n bands."""
-        given, wanted = ((vit.mean, vit.std) for vit in (self.student, self.vit))
-        if given == wanted or image.shape[1] != len(self.vit.mean):
+        """Change from mean and std of the images to the teacher's; not for n bands."""
+        wanted, student = ((vit.mean, vit.std) for vit in (self.vit, self.student))
+        if image.shape[1] != len(self.vit.mean):
             return image
-        mean, std, new_mean, new_std = image.new_tensor([*given, *wanted])[..., None, None]
+        new_mean, new_std, *given = 255 * image.new_tensor([*wanted, *student])[..., None, None]
+        mean, std = (
+            getattr(self.preprocessor, name, default)
+            for name, default in zip(('mean', 'std'), given, strict=True)
+        )
         return (image * std + mean - new_mean) / new_std
