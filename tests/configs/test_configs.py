@@ -209,12 +209,11 @@ def test_released_augreg_recipe_has_faster_heads() -> None:
     assert config.optim_wrapper.paramwise_cfg.custom_keys == {'head': {'lr_mult': 10.0}}
 
 
-def test_tta_has_the_scale_of_the_plain_test() -> None:
-    for path in SEGMENTATION:
-        config = read_leaf(path)
-        scales = [t.scale for t in config.tta_pipeline[1].transforms[0]]
-        plain = next(t.scale for t in config.test_pipeline if t.type == 'Resize')
-        assert plain in scales, path
+@each_leaf
+def test_tta_has_the_scale_of_the_plain_test(path: Path) -> None:
+    config = read_leaf(path)
+    scales = [t.scale for t in config.tta_pipeline[1].transforms[0]]
+    assert next(t.scale for t in config.test_pipeline if t.type == 'Resize') in scales
 
 
 def test_accumulation_takes_the_same_number_of_updates() -> None:
