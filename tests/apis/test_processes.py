@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import pytest
 import torch
 from oracle import write_coco
 
@@ -54,6 +55,7 @@ def start(rank: int, port: int, root: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_process_saves_its_share(tmp_path: Path) -> None:
     """Also of images with the same name in two folders, and with mmdet's own hooks."""
     for name in ('one', 'two'):

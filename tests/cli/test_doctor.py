@@ -224,10 +224,15 @@ def test_only_the_doctor_runs_where_torch_does_not(folder: Path) -> None:
 @pytest.mark.parametrize(
     ('module', 'reported'),
     [
-        ('vit_dense.compat.default_hooks', 'vit_dense'),
-        ('vit_dense.released.heads', 'vit_dense'),
         ('vit_dense.segmentation.dataset', 'vit_dense.segmentation'),
-        ('vit_dense.detection.necks', 'vit_dense.detection'),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (
+                ('vit_dense.compat.default_hooks', 'vit_dense'),
+                ('vit_dense.released.heads', 'vit_dense'),
+                ('vit_dense.detection.necks', 'vit_dense.detection'),
+            )
+        ),
     ],
 )
 def test_errors_of_this_package_are_found(folder: Path, module: str, reported: str) -> None:

@@ -104,6 +104,7 @@ def test_a_script_imports_mmdet_first_and_its_errors_pass_through(project: Path)
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_the_tools_in_the_wheel_of_mmseg_train_and_test(tmp_path: Path) -> None:
     data = write_demo_dataset(tmp_path / 'data', DemoSpec(3, 1, 64, 80))
     text = CONFIG.format(data=str(data), classes=CLASSES, palette=PALETTE)

@@ -124,11 +124,13 @@ assert not [name for name in sys.modules if name.startswith('vit_dense.{other}')
     assert _run(task + checks, blocked=(blocked,)) == printed
 
 
+@pytest.mark.slow
 def test_both_tasks_run_in_one_process() -> None:
     """What `[all]` installs; going from one to the other and back."""
     assert _run(SEGMENT + DETECT + SEGMENT) == '(1, 64, 96)'
 
 
+@pytest.mark.slow
 def test_compiled_mmcv_wins(tmp_path: Path) -> None:
     package = tmp_path / 'mmcv'
     package.mkdir()

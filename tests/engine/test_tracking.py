@@ -76,6 +76,7 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pictures == [f'pictures/val_{step}.png' for step in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_wandb_writes_a_run_without_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from installs import ROOT, Install
 
 from examples.streets import write_demo_dataset
 
+pytestmark = pytest.mark.slow
 OUR_TRAIN = ROOT / 'tools' / 'train.py'
 
 BASE = '_base_ = {base!r}\ntrain_cfg = dict(max_iters=2, val_interval=2)\n'
@@ -65,12 +66,7 @@ DETECTION = Task(
 TASKS = (SEGMENTATION, DETECTION)
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(TASKS[0], id='seg'),
-        pytest.param(TASKS[1], id='det', marks=pytest.mark.slow),
-    ]
-)
+@pytest.fixture(params=TASKS, ids=['seg', 'det'])
 def task(request: pytest.FixtureRequest) -> Task:
     return request.param
 
@@ -102,7 +98,6 @@ def test_classic_style_by_package_name(installed: Install, task: Task, project: 
     train(installed, task, OUR_TRAIN, project, text)
 
 
-@pytest.mark.slow
 def test_read_base_under_the_stock_tool(installed: Install, task: Task, project: Path) -> None:
     train(installed, task, task.stock_train, project, READ_BASE.format(name=task.name))
     # What the runner saved as the config of this run stands alone: it says what to import.
@@ -110,7 +105,6 @@ def test_read_base_under_the_stock_tool(installed: Install, task: Task, project:
     installed.run('-c', program, cwd=project)
 
 
-@pytest.mark.slow
 def test_classic_style_by_path(installed: Install, source: Path, task: Task, project: Path) -> None:
     # From the sources that were installed: the checkout may have moved on since.
     shutil.copytree(source / 'configs', project / 'copied')
@@ -118,7 +112,6 @@ def test_classic_style_by_path(installed: Install, source: Path, task: Task, pro
     train(installed, task, task.stock_train, project, text)
 
 
-@pytest.mark.slow
 def test_editable_install(editable: Install, source: Path, project: Path) -> None:
     for task in TASKS:
         (project / f'classic_{task.name}.py').write_text(

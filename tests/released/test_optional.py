@@ -46,6 +46,7 @@ def run(command: list[str], env: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_package_works_without_it(blocked):
     assert run(['-c', USE], blocked).strip().endswith('done')
 

@@ -98,6 +98,7 @@ def test_a_released_model_with_its_heads(tmp_path, task, heads):
     assert all(torch.equal(tensor, ours[name]) for name, tensor in converted.items())
 
 
+@pytest.mark.slow
 def test_a_released_file_is_evaluated_as_it_is(tmp_path):
     data = write_demo_dataset(tmp_path / 'data', DemoSpec(1, 2, 64, 96))
     config = write_config(tmp_path, 'segmentation', str(data))

@@ -63,6 +63,7 @@ def test_evaluation_gives_the_metrics_of_validation(trained: Path) -> None:
     assert all(len(one['pred_instances']['masks']) > 0 for one in results)
 
 
+@pytest.mark.slow
 def test_stopped_training_goes_on(trained: Path) -> None:
     """With its history and its optimizer, from files that hold nothing but plain values."""
     work = trained / 'work_dirs/small'

@@ -77,6 +77,7 @@ def test_evaluation_gives_the_metric_of_validation(trained: Path) -> None:
     assert len(list((trained / 'shown/test').glob('*.png'))) == 3
 
 
+@pytest.mark.slow
 def test_evaluation_with_augmentation(trained: Path) -> None:
     checkpoint = trained / 'work_dirs/small/iter_2.pth'
     done = run(TEST, 'small.py', checkpoint, '--tta', '--work-dir', 'tta', cwd=trained)
