@@ -181,7 +181,9 @@ def test_channels_last_changes_nothing(adapter):
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
 
-@every_adapter
+@pytest.mark.parametrize(
+    'adapter', ['ViTAdapter', pytest.param('ViTCoMer', marks=pytest.mark.slow)]
+)
 def test_exports(adapter):
     model = with_all_parts_at_work(build(adapter)).eval()
     image = torch.randn(1, 3, 64, 96)

@@ -221,6 +221,7 @@ def run_train(folder: Path, *imports: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_modules_beside_the_config_can_be_imported(tmp_path: Path) -> None:
     done = run_train(tmp_path, 'vit_dense.segmentation', 'own_adapter')
     assert done.returncode == 2, done.stderr

@@ -69,7 +69,10 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize('target', [('scripts/probe.py',), ('-m', 'package.probe')])
+@pytest.mark.parametrize(
+    'target',
+    [('scripts/probe.py',), pytest.param(('-m', 'package.probe'), marks=pytest.mark.slow)],
+)
 def test_a_script_sees_what_python_itself_would_show(
     target: tuple[str, ...], project: Path
 ) -> None:
@@ -82,6 +85,7 @@ def test_a_script_sees_what_python_itself_would_show(
     assert json.loads(plain.stdout) == json.loads(ours.stdout)
 
 
+@pytest.mark.slow
 def test_a_module_that_does_not_exist_is_named_without_a_stack(project: Path) -> None:
     for name in ('nowhere', 'package.nowhere', 'package'):
         done = run(*RUN, '-m', name, cwd=project)
@@ -95,6 +99,7 @@ def test_a_module_that_does_not_exist_is_named_without_a_stack(project: Path) ->
     assert 'mine.py", line 1' in done.stderr, 'an import of the module itself'
 
 
+@pytest.mark.slow
 def test_a_script_imports_mmdet_first_and_its_errors_pass_through(project: Path) -> None:
     text = 'from mmdet.apis import init_detector\nfrom mmseg.apis import init_model\n'
     (project / 'mine.py').write_text(f'{text}print("in", __doc__)\nraise RuntimeError("mine")')
@@ -118,6 +123,7 @@ def test_the_tools_in_the_wheel_of_mmseg_train_and_test(tmp_path: Path) -> None:
     assert 'mIoU' in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_tools_in_the_wheel_of_mmdet_start(tmp_path: Path) -> None:
     done = run(*RUN, MMDET_TOOLS / 'train.py', '--help', cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from installs import Install, clean_environment
 
 from vit_dense.version import __version__
@@ -20,6 +21,7 @@ def run(installed: Install, cwd: Path, *arguments: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_it_runs_a_script_as_main(installed: Install, tmp_path: Path) -> None:
     text = 'import sys, mmdet.apis, vit_dense\nprint(__name__, sys.argv, vit_dense.__version__)'
     (tmp_path / 'mine.py').write_text(text)
@@ -28,6 +30,7 @@ def test_it_runs_a_script_as_main(installed: Install, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == f"__main__ ['mine.py', '--help'] {__version__}"
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_nothing(installed: Install, tmp_path: Path) -> None:
     done = run(installed, tmp_path, 'doctor')
     assert done.returncode == 0, done.stdout + done.stderr

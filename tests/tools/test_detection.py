@@ -11,6 +11,7 @@ from processes import ROOT, TEST, TRAIN, losses, run
 
 from examples.streets import THING_CLASSES, DemoSpec, write_demo_dataset
 
+pytestmark = pytest.mark.slow
 CONFIG = """
 _base_ = {base!r}
 small = dict(
@@ -63,7 +64,6 @@ def test_evaluation_gives_the_metrics_of_validation(trained: Path) -> None:
     assert all(len(one['pred_instances']['masks']) > 0 for one in results)
 
 
-@pytest.mark.slow
 def test_stopped_training_goes_on(trained: Path) -> None:
     """With its history and its optimizer, from files that hold nothing but plain values."""
     work = trained / 'work_dirs/small'

@@ -85,7 +85,7 @@ def test_evaluation_with_augmentation(trained: Path) -> None:
     assert 'mIoU' in done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize('tool', ['ours', 'stock'])
+@pytest.mark.parametrize('tool', ['ours', pytest.param('stock', marks=pytest.mark.slow)])
 def test_missing_data_is_one_clear_error_in_every_tool(tool: str, tmp_path: Path) -> None:
     script = STOCK_TRAIN if tool == 'stock' else TRAIN
     config = write_config(tmp_path, tmp_path / 'nowhere')
