@@ -17,12 +17,25 @@ from vit_dense.cli.options import add_cfg_options, parsed_settings
         ('"my data"', 'my data'),
         ('[1, true]', [1, True]),
         ('1, 2', [1, 2]),
+        ('[ a, (1, b) ]', ['a', (1, 'b')]),
         (' 0.5 ', 0.5),
         ('None', None),
     ],
 )
 def test_spaces_in_values_are_kept(text: str, value: Any) -> None:
+    assert parse(f'a.b={text}') == {'a.b': value}
+
+
+@pytest.mark.parametrize(
+    'text', ['[traffic light, car]', 'traffic light,car', '(a b)', "{'a': b c}"]
+)
+def test_spaces_in_texts_without_quotes_are_refused(text: str) -> None:
+    """mmengine would remove them."""
+    with pytest.raises(ValueError, match=r'a\.b=.*in quotes, as in \'a\.b=\["a b", "c"\]\''):
+        parse(f'a.b={text}')
+
+
+def parse(text: str) -> dict[str, Any]:
     parser = ArgumentParser()
     add_cfg_options(parser)
-    args = parser.parse_args(['--cfg-options', f'a.b={text}'])
-    assert parsed_settings(args) == {'a.b': value}
+    return parsed_settings(parser.parse_args(['--cfg-options', text]))

@@ -17,7 +17,9 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from vit_dense.backbones import PlainViT
+from vit_dense.multitask.model import SharedBackbone
 from vit_dense.segmentation import SegCheckHook
+from vit_dense.segmentation.check_hook import check_whole_patches
 from vit_dense.segmentation.eomt import build_eomt_head
 
 Make = Callable[..., dict[str, Any]]
@@ -141,14 +143,43 @@ def test_cls_tokens(
         SegCheckHook().before_run(runner(model))
 
 
-@pytest.mark.parametrize('edge', [64, 60])
-def test_crops_of_plain_vits_are_whole_patches(edge: int, dataset_config: Make) -> None:
+SLIDING = {'mode': 'slide', 'stride': (8, 8)}
+
+
+@pytest.mark.parametrize(
+    ('split', 'size', 'padding', 'windows', 'message'),
+    [
+        ('training', (64, 64), {}, {}, None),
+        ('training', (64, 60), {}, {}, r'data_preprocessor\.size=.*crop_size=\(64, 64\)'),
+        ('training', None, {}, {}, None),
+        ('test', None, {'size_divisor': 32}, {}, None),
+        ('test', None, {'size': (48, 64)}, {}, None),
+        ('test', None, {'size_divisor': 14}, {}, r'size_divisor=14 .*dict\(size_divisor=16\)'),
+        ('test', (64, 64), None, {}, r'test_cfg\.size_divisor=1 '),
+        ('test', None, None, SLIDING | {'crop_size': (64, 64)}, None),
+        ('test', None, None, SLIDING | {'crop_size': (64, 60)}, r'test_cfg\.crop_size=\(64, 60\)'),
+    ],
+)
+def test_images_of_plain_vits_are_whole_patches(
+    split: str, size: Any, padding: Any, windows: dict[str, Any], message: str | None
+) -> None:
+    model = Segmentor(fcn(64, 0))
+    vit = PlainViT({'type': 'TimmViT', 'model_name': 'test_vit'})
+    model.test_cfg = windows
+    model.data_preprocessor = SimpleNamespace(size=size, test_cfg=padding)
+    several = SharedBackbone(SimpleNamespace(__self__=SimpleNamespace(backbone=vit)))
+    for model.backbone in (vit, several):
+        with pytest.raises(ValueError, match=message) if message else nullcontext():
+            check_whole_patches(model, split)
+
+
+@pytest.mark.parametrize('split', ['training', 'validation'])
+def test_the_sizes_of_a_split_are_checked(split: str, dataset_config: Make) -> None:
     model = Segmentor(fcn(64, 0))
     model.backbone = PlainViT({'type': 'TimmViT', 'model_name': 'test_vit'})
-    model.data_preprocessor = SimpleNamespace(size=(64, edge))
-    message = r'size=\(64, 60\) is not a multiple .* 16 px.*\n?.*crop_size=\(64, 64\)'
-    with pytest.raises(ValueError, match=message) if edge % 16 else nullcontext():
-        SegCheckHook().before_train(runner(model, build(dataset_config())))
+    model.data_preprocessor = SimpleNamespace(size=(60, 60), test_cfg=None)
+    with pytest.raises(ValueError, match='multiple of the patches of 16 px'):
+        SegCheckHook().check_data(runner(model), build(dataset_config()), split)
 
 
 def test_map_that_does_not_exist() -> None:

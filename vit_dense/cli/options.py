@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import os
+import re
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -61,7 +62,13 @@ def parsed_settings(args: Namespace) -> dict[str, Any]:
         if ' ' in value and value[0] in '[({\'"':
             with contextlib.suppress(ValueError, SyntaxError):  # such as [true, none]
                 settings[key] = ast.literal_eval(value)
-        elif ' ' in value and ',' not in value:
+                continue
+        if ' ' in re.sub(r'\s*([][(){},])\s*', r'\1', value):
+            if ',' in value or value[0] in '[({':
+                raise ValueError(
+                    f'--cfg-options {key}={value}: put each text that has spaces in quotes, as in '
+                    f'\'{key}=["a b", "c"]\''
+                )
             settings[key] = value
     return settings
 

@@ -15,7 +15,6 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..backbones import PlainViT
 from ..data.files import picture_size, spread_evenly
 from ..engine.check_hook import CheckHook, check_task
 from ..engine.unlabelled import has_labels, needs_labels
@@ -73,8 +72,7 @@ class SegCheckHook(CheckHook):
 
     def check_data(self, runner: Runner, dataset: Dataset, split: str) -> None:
         """Compare heads, pipeline and data set, and check the files of mmseg's own classes."""
-        if split == 'training':
-            check_whole_patches(unwrap(runner.model))
+        check_whole_patches(unwrap(runner.model), split)
         for part in iter_datasets(dataset):
             check_task(part, split, wanted='a segmentor', other='mmdet', advice=_ADVICE)
             if not isinstance(part, BaseSegDataset):
@@ -158,19 +156,29 @@ def check_cls_token(name: str, head: Head, backbone: Any) -> None:
         )
 
 
-def check_whole_patches(model: nn.Module) -> None:
-    """Raise `ValueError` if maps of `PlainViT` would cover more than the crops of the training."""
-    size = getattr(getattr(model, 'data_preprocessor', None), 'size', None)
-    backbone = getattr(model, 'backbone', None)
-    if size is None or not isinstance(backbone, PlainViT):
+def check_whole_patches(model: nn.Module, split: str) -> None:
+    """Raise `ValueError` if maps of `PlainViT` would cover more than the images of a split."""
+    preprocessor: Any = getattr(model, 'data_preprocessor', None)
+    backbone: Any = getattr(model, 'backbone', None)
+    # An attribute, as among several tasks another module stands for PlainViT.
+    if preprocessor is None or not hasattr(backbone, 'output_cls_token'):
         return
-    patch = backbone.vit.patch_size
-    if any(edge % patch for edge in size):
-        nearest = tuple(max(1, round(edge / patch)) * patch for edge in size)
+    windows, padding = (getattr(one, 'test_cfg', None) or {} for one in (model, preprocessor))
+    if split == 'training':
+        place, size = 'data_preprocessor.size', preprocessor.size
+    elif windows.get('mode') == 'slide':
+        place, size = 'test_cfg.crop_size', windows['crop_size']
+    else:
+        place = 'data_preprocessor.test_cfg.size_divisor'
+        size = padding.get('size') or padding.get('size_divisor', 1)
+    patch, edges = backbone.vit.patch_size, size if isinstance(size, Sequence) else [size or 0]
+    if any(edge % patch for edge in edges):
+        nearest = tuple(max(1, round(edge / patch)) * patch for edge in edges)
+        crops = f'crop_size={nearest} and ' if len(edges) > 1 else ''
         raise ValueError(
-            f'data_preprocessor.size={tuple(size)} is not a multiple of the patches of {patch} px: '
-            'maps of PlainViT cover whole patches, and predictions would be stretched. Set '
-            f'crop_size={nearest} and data_preprocessor.test_cfg=dict(size_divisor={patch}).'
+            f'model.{place}={size} is not a multiple of the patches of {patch} px: maps of '
+            'PlainViT cover whole patches, and predictions would be stretched. Set '
+            f'{crops}model.data_preprocessor.test_cfg=dict(size_divisor={patch}).'
         )
 
 
