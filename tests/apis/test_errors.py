@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.dataset import RepeatDataset
 from mmengine.optim import CosineAnnealingLR
 from mmengine.registry import MODELS
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from vit_dense.apis import load_config, report_user_errors, training
 from vit_dense.apis.errors import user_message
 from vit_dense.data.folder_checks import LabelRule, check_found
 from vit_dense.engine.non_finite import NonFiniteError
+from vit_dense.multitask import MultiTaskDataset
 
 
 def mistake() -> None:
@@ -64,6 +66,13 @@ def test_a_warm_up_that_is_longer_than_the_training(capfd: pytest.CaptureFixture
     text = capfd.readouterr().err
     assert 'param_scheduler begins at step 15 and ends at step 3: ' in text
     assert 'Traceback' not in text
+
+
+def test_wrappers_of_several_tasks(capfd: pytest.CaptureFixture[str]) -> None:
+    parts = {'seg': TensorDataset(torch.zeros(1))}
+    data = {'type': MultiTaskDataset, 'datasets': parts}
+    assert report_user_errors(lambda: RepeatDataset(data, times=2)) == 2
+    assert 'repeat those in its datasets' in capfd.readouterr().err
 
 
 def test_persistent_workers_without_workers(capfd: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,10 @@ _FOREIGN = (
         'A data loader has num_workers=0 and persistent_workers=True: set persistent_workers=False '
         'beside it.',
     ),
+    (
+        "'MultiTaskDataset' object has no attribute 'full_init'",
+        'No other data set can contain a MultiTaskDataset: wrap or repeat those in its datasets.',
+    ),
     (r'(.+) can not be found\.$', 'The checkpoint {0} does not exist: correct its path.'),
     (
         r"'ConfigDict' object has no attribute '(\w+)'",
