@@ -244,6 +244,21 @@ def test_other_data_sets_are_named(
     assert 'Use CheckedCocoDataset' in printed
 
 
+def test_images_without_labels_have_no_table_of_classes(
+    tmp_path: Path, check: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_masks(tmp_path)
+    steps = "[dict(type='LoadImageFromFile'), dict(type='PackImage')]"
+    data = f"dict(type='UnlabelledImages', data_root='{tmp_path}/images/train', pipeline={steps})"
+    imports = "custom_imports = dict(imports=['vit_dense.pretraining'])"
+    (tmp_path / 'cfg.py').write_text(f'{imports}\ntrain_dataloader = dict(dataset={data})')
+    assert check(tmp_path / 'cfg.py', '--out', str(tmp_path / 'page')) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith('split')
+    assert 'class ' not in printed
+    assert 'Classes' not in (tmp_path / 'page/index.html').read_text()
+
+
 def test_missing_folder(
     tmp_path: Path, check: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

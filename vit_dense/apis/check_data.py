@@ -52,7 +52,14 @@ def all_findings(sources: Sequence[Source]) -> list[findings.Finding]:
     return sorted(found, key=lambda one: findings.LEVELS.index(one.level))
 
 
-def split_table(splits: Sequence[Split]) -> Table:
+def make_tables(sources: Sequence[Source]) -> dict[str, Table]:
+    """Return title -> header and rows, but for tables without rows: images may have no classes."""
+    splits = [one.split for one in sources]
+    tables = {'Data': _split_table(splits), 'Classes': _class_table(splits)}
+    return {title: table for title, table in tables.items() if table[1]}
+
+
+def _split_table(splits: Sequence[Split]) -> Table:
     """Return header and rows of a table with a split in each row."""
     rows = []
     for split in splits:
@@ -68,7 +75,7 @@ def split_table(splits: Sequence[Split]) -> Table:
     return [header[one] for one in used], [[row[one] for one in used] for row in rows]
 
 
-def class_table(splits: Sequence[Split]) -> Table:
+def _class_table(splits: Sequence[Split]) -> Table:
     """Return header and rows of a table with a class in each row.
 
     A split has two columns: the share of pixels, or the number of boxes; the images with the class.

@@ -13,7 +13,7 @@ from ..data.pictures import Picture, complete_palette, legend, overlay, sheet
 from ..data.scan import Array
 from ..inspection.sheet import caption
 from ..runtime.writing import write_picture
-from .check_data import all_findings, class_table, split_table
+from .check_data import all_findings, make_tables
 from .data_sources import Source
 
 _PICTURES, _COLUMNS, _WIDTH, _SIDE = 16, 4, 320, 640
@@ -42,11 +42,10 @@ def write_report(sources: Sequence[Source], out: str | Path, title: str) -> Path
     """Write `sheet.png` and `index.html` to the folder `out`; return the path of the page."""
     picture, page = Path(out, 'sheet.png'), Path(out, 'index.html')
     write_picture(picture, contact_sheet(sources))
-    splits = [one.split for one in sources]
     text = Template(_PAGE, autoescape=True).render(
         title=title,
         found=all_findings(sources),
-        tables={'Data': split_table(splits), 'Classes': class_table(splits)},
+        tables=make_tables(sources),
         picture=base64.b64encode(picture.read_bytes()).decode(),
     )
     page.write_text(text, encoding='utf-8')

@@ -32,12 +32,11 @@ def build_parser() -> ArgumentParser:
 def check(args: Namespace) -> int:
     """Check, print findings and tables, and return the exit code."""
     from ..apis import load_config
-    from ..apis.check_data import all_findings, check_data, class_table, split_table
+    from ..apis.check_data import all_findings, check_data, make_tables
 
     config = load_config(args.config, cfg_options=parsed_settings(args))
     sources = check_data(config, args.split, workers=args.workers)
-    splits = [one.split for one in sources]
-    for header, rows in (split_table(splits), class_table(splits)):
+    for header, rows in make_tables(sources).values():
         print_table(header, rows)
         print()
     found = all_findings(sources)
