@@ -35,6 +35,11 @@ def test_spaces_in_texts_without_quotes_are_refused(text: str) -> None:
         parse(f'a.b={text}')
 
 
+def test_brackets_that_are_not_closed() -> None:
+    with pytest.raises(ValueError, match=r'--cfg-options: Imbalanced brackets exist in \[1,2'):
+        parse('a.b=[1, 2')
+
+
 def parse(text: str) -> dict[str, Any]:
     parser = ArgumentParser()
     add_cfg_options(parser)

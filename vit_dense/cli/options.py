@@ -55,7 +55,10 @@ def parsed_settings(args: Namespace) -> dict[str, Any]:
     from mmengine.config import DictAction
 
     found, given = Namespace(), args.cfg_options or []
-    DictAction([], 'settings')(ArgumentParser(), found, given)
+    try:
+        DictAction([], 'settings')(ArgumentParser(), found, given)
+    except AssertionError as error:  # a bracket without its other half
+        raise ValueError(f'--cfg-options: {error}') from None
     settings = dict(found.settings)
     for key, _, text in (one.partition('=') for one in given):
         value = text.strip()
