@@ -165,9 +165,9 @@ def check_whole_patches(model: nn.Module, split: str) -> None:
         return
     windows, padding = (getattr(one, 'test_cfg', None) or {} for one in (model, preprocessor))
     if split == 'training':
-        place, size = 'data_preprocessor.size', preprocessor.size
+        place, size = 'data_preprocessor.size', getattr(preprocessor, 'size', None)
     elif windows.get('mode') == 'slide':
-        place, size = 'test_cfg.crop_size', windows['crop_size']
+        place, size = 'test_cfg.crop_size', windows.get('crop_size')
     else:
         place = 'data_preprocessor.test_cfg.size_divisor'
         size = padding.get('size') or padding.get('size_divisor', 1)
