@@ -141,7 +141,7 @@ def test_missing_config_names_its_neighbours(tmp_path: Path) -> None:
 
 
 def test_imports_beside_base_are_one_error(tmp_path: Path) -> None:
-    path = write(tmp_path / 'a.py', "from math import pi\n_base_ = './b.py'\n")
+    path = write(tmp_path / 'a.py', "from torch import nn\n_base_ = './b.py'\n")
     write(tmp_path / 'b.py', 'x = 1\n')
     with pytest.raises(ValueError, match=r'(?s)a\.py: .*read_base.*custom_imports'):
         load_config(str(path))

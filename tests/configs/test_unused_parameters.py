@@ -75,7 +75,7 @@ def set_widths(model: Any, width: int) -> None:
 
 
 def set_sizes(node: Any) -> None:
-    """Sets classes, layers and queries, wherever they are."""
+    """Sets classes, layers, queries and numbers of boxes, wherever they are."""
     if isinstance(node, list):
         for one in node:
             set_sizes(one)
@@ -92,6 +92,8 @@ def set_sizes(node: Any) -> None:
             node[key] = [1.0] * CLASSES + [0.1] * (len(value) % 2)
         elif key == 'num_points' and value > 256:
             node[key] = 256
+        elif key in ('num', 'nms_pre', 'max_per_img'):  # boxes that are sampled and proposed
+            node[key] = min(value, 32)
         elif key == 'num_layers':
             node[key] = 2
         else:

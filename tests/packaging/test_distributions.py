@@ -1,8 +1,8 @@
 """What wheels and source archives carry, and what they ask for."""
 
+import shutil
 import subprocess
 import sys
-import tarfile
 from email import message_from_string
 from pathlib import Path
 from zipfile import ZipFile
@@ -46,8 +46,7 @@ def test_source_archive_builds_the_same_wheel(source: Path, wheel: Path, tmp_pat
         capture_output=True,
     )
     (archive,) = tmp_path.glob('*.tar.gz')
-    with tarfile.open(archive) as opened:
-        opened.extractall(tmp_path, filter='data')
+    shutil.unpack_archive(archive, tmp_path)
     unpacked = next(path for path in tmp_path.iterdir() if path.is_dir())
     pip('wheel', '-q', '--no-deps', '--no-build-isolation', '-w', tmp_path, unpacked)
     (second,) = tmp_path.glob('*.whl')
