@@ -52,28 +52,37 @@ def _setting(text: str) -> str:
 
 def parsed_settings(args: Namespace) -> dict[str, Any]:
     """Return the values of --cfg-options, as mmengine reads them, but with their spaces."""
+    return dict(map(_parse_setting, args.cfg_options or []))
+
+
+def _parse_setting(setting: str) -> tuple[str, Any]:
+    """Return key and value; raise `ValueError` for lists that mmengine would read wrongly."""
     from mmengine.config import DictAction
 
-    found, given = Namespace(), args.cfg_options or []
+    key, _, text = setting.partition('=')
+    value, found = text.strip(), Namespace()
+    kind = value[:1]
+    if kind in ('"', "'") or (kind in ('[', '(', '{') and ' ' in value):
+        with contextlib.suppress(ValueError, SyntaxError):  # such as [true, none]
+            return key, ast.literal_eval(value)
+    is_list = ',' in value or kind in ('[', '(', '{')
+    # Spaces that do not matter in a list.
+    around = r'\s*([][(){},])\s*' if kind in ('[', '(', '{') else r'\s*(,)\s*'
+    if ' ' in (re.sub(around, r'\1', value) if is_list else value):
+        if is_list:
+            raise ValueError(
+                f'--cfg-options {setting}: in a list with spaces, put every text in quotes, as in '
+                f'\'{key}=["a b", "c"]\', and write True, False and None'
+            )
+        return key, value
     try:
-        DictAction([], 'settings')(ArgumentParser(), found, given)
-    except AssertionError as error:  # a bracket without its other half
-        raise ValueError(f'--cfg-options: {error}') from None
-    settings = dict(found.settings)
-    for key, _, text in (one.partition('=') for one in given):
-        value = text.strip()
-        if ' ' in value and value[0] in '[({\'"':
-            with contextlib.suppress(ValueError, SyntaxError):  # such as [true, none]
-                settings[key] = ast.literal_eval(value)
-                continue
-        if ' ' in re.sub(r'\s*([][(){},])\s*', r'\1', value):
-            if ',' in value or value[0] in '[({':
-                raise ValueError(
-                    f'--cfg-options {key}={value}: put each text that has spaces in quotes, as in '
-                    f'\'{key}=["a b", "c"]\''
-                )
-            settings[key] = value
-    return settings
+        DictAction([], 'settings')(ArgumentParser(), found, [setting])
+    except (AssertionError, RecursionError):  # a bracket without its other half, or dict(...)
+        raise ValueError(
+            f'--cfg-options {setting}: the brackets cannot be read; write lists as [1,2], and each '
+            'value of a dict as a setting of its own'
+        ) from None
+    return key, found.settings[key]
 
 
 def run_tool(parser: ArgumentParser, work: 'Callable[[Config, Namespace], object]') -> int:
