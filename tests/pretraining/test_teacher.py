@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import vit_dense.pretraining  # noqa: F401 - registers
 from vit_dense.backbones import TimmViT
+from vit_dense.pretraining.check_hook import PretrainingCheckHook
 
 DECODER = {'width': 32, 'depth': 1, 'heads': 2}
 WIDTH = 48
@@ -32,7 +33,9 @@ def teacher(tmp_path):
 
 def build(teacher, *, vit=None, load=True, **options):
     vit = {'model_name': 'test_vit', **(vit or {})}
-    config = {'vit': vit, 'decoder': DECODER, 'teacher': teacher, **options}
+    images = {'type': 'BandsPreprocessor', 'mean': [127.5] * 3, 'std': [127.5] * 3}
+    config = {'vit': vit, 'decoder': DECODER, 'teacher': teacher, 'data_preprocessor': images}
+    config.update(options)
     model = MODELS.build({'type': 'MaskedAutoencoder', **config})
     if load:
         model.init_weights()
@@ -47,20 +50,15 @@ def timm_features(model, image):
     return features
 
 
-@pytest.mark.parametrize(('mean', 'std'), [([100.0] * 3, [50.0] * 3), (None, None)])
 @torch.no_grad()
-def test_targets_are_normalised_features_of_the_same_pixels(teacher, mean, std):
-    """The student's weights expect ImageNet's mean and std, the teacher's 0.5."""
-    kwargs = {'embed_dim': 48, 'num_heads': 3, 'depth': 1}
-    vit = {'model_name': 'vit_small_patch16_dinov3', 'model_kwargs': kwargs}
-    own = mean and {'type': 'BandsPreprocessor', 'mean': mean, 'std': std}
-    model = build(teacher(), vit=vit, data_preprocessor=own)
-    assert model.vit.mean != model.teacher.vit.mean
+def test_targets_are_normalised_features_of_the_same_pixels(teacher):
+    """Images are normalised by values of their own, the teacher's are 0.5."""
+    mean, std = [100.0, 110, 120], [50.0, 60, 70]
+    images = {'type': 'BandsPreprocessor', 'mean': mean, 'std': std}
+    model = build(teacher(), data_preprocessor=images)
+    PretrainingCheckHook().check_model(model)
     pixels = torch.rand(2, 3, 32, 48)
-    given = (
-        [[one / 255 for one in x] for x in (mean, std)] if own else (model.vit.mean, model.vit.std)
-    )
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in given)
+    mean, std = (torch.tensor(x).view(3, 1, 1) / 255 for x in (mean, std))
     expected = timm_features(model, (pixels - 0.5) / 0.5).permute(0, 2, 3, 1).flatten(1, 2)
     expected = (expected - expected.mean(-1, keepdim=True)) / (
         expected.var(-1, correction=0, keepdim=True) + 1e-5
@@ -72,14 +70,12 @@ def test_targets_are_normalised_features_of_the_same_pixels(teacher, mean, std):
 @torch.no_grad()
 def test_targets_of_another_patch_size_are_at_the_students_patches(teacher):
     """Patches of 8 px under patches of 16: the mean of four."""
-    model = build(teacher('vit_small_patch8_224'))
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # as its weights
+    images = {'type': 'BandsPreprocessor', 'mean': mean, 'std': std}
+    model = build(teacher('vit_small_patch8_224'), data_preprocessor=images)
     image = torch.rand(1, 3, 32, 48)
     features = F.avg_pool2d(timm_features(model, image), 2)
     expected = F.layer_norm(features.permute(0, 2, 3, 1).flatten(1, 2), (WIDTH,))
-    model.teacher.student.mean, model.teacher.student.std = (
-        model.teacher.vit.mean,
-        model.teacher.vit.std,
-    )
     torch.testing.assert_close(model.teacher.targets(image), expected)
     image = torch.rand(1, 3, 64, 112)
     model = build(teacher('vit_small_patch14_dinov2', img_size=112))
@@ -141,6 +137,20 @@ def test_weights_are_loaded_by_init_weights(teacher):
     model.init_weights()
     assert torch.equal(weight, loaded['blocks.1.attn.qkv.weight'])
     assert torch.equal(model.teacher.vit.model.norm.bias, loaded['norm.bias'])
+
+
+@pytest.mark.parametrize(
+    'images',
+    [
+        {'type': 'BandsPreprocessor', 'mean': [2000.0] * 3, 'std': [900.0] * 3},
+        {'type': 'BandsPreprocessor', 'mean': [0.5] * 3, 'std': [0.2] * 3},
+        {'type': 'ImgDataPreprocessor'},
+    ],
+)
+def test_other_units_than_grey_levels_are_refused(teacher, images):
+    model = build(teacher(), data_preprocessor=images)
+    with pytest.raises(ValueError, match=r'mean and std of images in 0\.\.255.*max_value'):
+        PretrainingCheckHook().check_model(model)
 
 
 def test_random_features_are_no_target(teacher):

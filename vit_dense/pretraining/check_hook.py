@@ -21,6 +21,11 @@ _LOADED = 8  # images of the probe, before the training
 class PretrainingCheckHook(CheckHook):
     """Check a pretraining, and record in each checkpoint what users of its weights need."""
 
+    def check_model(self, model: Any) -> None:
+        """Raise `ValueError` if a teacher cannot tell how the images are normalised."""
+        if model.teacher is not None:
+            model.teacher.check_units()
+
     def check_metric(self, metric: BaseMetric, dataset: Any, split: str) -> None:
         """Raise `ValueError` if a probe lacks images or classes, or some of them do not load."""
         if not isinstance(metric, FeatureProbe):

@@ -11,23 +11,25 @@ from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backbones import TimmViT
 from ..backbones.taps import tap_blocks
 from ..layers import map_to_tokens, resample_map, tokens_to_map
 
+_WHITE = 255
+
 
 class Teacher:
     """A frozen `TimmViT` (`vit`), no submodule, so that no checkpoint or optimizer has it."""
 
-    def __init__(self, vit: dict[str, Any], student: TimmViT, preprocessor: nn.Module) -> None:
+    def __init__(self, vit: dict[str, Any], student: TimmViT, preprocessor: Any) -> None:
         """Build the ViT for the patches of a student.
 
         Args:
             vit: Arguments of the `TimmViT`.
             student: What is trained.
-            preprocessor: Its `mean` and `std` are the images', by default timm's of `student`.
+            preprocessor: Normalises the images, by `mean` and `std` in 0..255.
 
         Raises:
             ValueError: If `vit` names no weights, or takes images of other bands.
@@ -47,6 +49,17 @@ class Teacher:
         self.vit.requires_grad_(False)
         self.vit.model.eval()  # its `training` stays on: then taps need no graph
 
+    def check_units(self) -> None:
+        """Raise `ValueError` if `mean` and `std` of three bands are not those of 0..255."""
+        mean: Any = getattr(self.preprocessor, 'mean', None)
+        std: Any = getattr(self.preprocessor, 'std', None)
+        is_rgb = self.vit.in_chans == len(self.vit.mean)
+        if is_rgb and (std is None or mean.max() > _WHITE or not 1 < std.max() <= _WHITE):
+            raise ValueError(
+                'A teacher needs model.data_preprocessor with mean and std of images in 0..255, as '
+                'it has a normalisation of its own; LoadBands(max_value=...) scales others to that.'
+            )
+
     def loss(self, predicted: Tensor, image: Tensor) -> Tensor:
         """Return the distance of maps (B, C', h, w) to the features of (B, in_chans, H, W)."""
         predicted = map_to_tokens(predicted).float()
@@ -64,12 +77,7 @@ class Teacher:
 
     def _normalise(self, image: Tensor) -> Tensor:
         """Change from mean and std of the images to the teacher's; not for n bands."""
-        wanted, student = ((vit.mean, vit.std) for vit in (self.vit, self.student))
         if image.shape[1] != len(self.vit.mean):
             return image
-        new_mean, new_std, *given = 255 * image.new_tensor([*wanted, *student])[..., None, None]
-        mean, std = (
-            getattr(self.preprocessor, name, default)
-            for name, default in zip(('mean', 'std'), given, strict=True)
-        )
-        return (image * std + mean - new_mean) / new_std
+        mean, std = _WHITE * image.new_tensor([self.vit.mean, self.vit.std])[..., None, None]
+        return (image * self.preprocessor.std + self.preprocessor.mean - mean) / std
