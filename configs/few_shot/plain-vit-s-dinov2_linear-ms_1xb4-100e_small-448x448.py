@@ -14,7 +14,8 @@ _base_ = [
 
 model_name = 'vit_small_patch14_dinov2.lvd142m'
 width, depth = 384, 12
-# 32 patches of 14.
+patch_size = 14
+# 32 patches.
 crop_size = (448, 448)
 scale = (896, 448)
 mean = [123.675, 116.28, 103.53]
@@ -23,7 +24,13 @@ max_epochs = 100
 val_interval = 10
 
 model = dict(
-    data_preprocessor=dict(mean=mean, std=std, bgr_to_rgb=_base_.bgr, size=crop_size),
+    data_preprocessor=dict(
+        mean=mean,
+        std=std,
+        bgr_to_rgb=_base_.bgr,
+        size=crop_size,
+        test_cfg=dict(size_divisor=patch_size),
+    ),
     backbone=dict(
         num_maps=4,
         vit=dict(

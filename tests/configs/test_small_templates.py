@@ -21,6 +21,7 @@ TINY = {
     'model_name': 'test_vit',
     'width': 64,
     'depth': 6,
+    'patch_size': 16,
     'batch_size': 2,
     'max_epochs': 1,
     'val_interval': 1,

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS
 from mmseg.evaluation import IoUMetric
-from mmseg.models import FCNHead, Mask2FormerHead, UPerHead
+from mmseg.models import FCNHead, Mask2FormerHead, UPerHead, VisionTransformer
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -147,30 +147,39 @@ SLIDING = {'mode': 'slide', 'stride': (8, 8)}
 
 
 @pytest.mark.parametrize(
-    ('split', 'size', 'padding', 'windows', 'message'),
+    ('split', 'preprocessor', 'windows', 'message'),
     [
-        ('training', (64, 64), {}, {}, None),
-        ('training', (64, 60), {}, {}, r'data_preprocessor\.size=.*crop_size=\(64, 64\)'),
-        ('training', None, {}, {}, None),
-        ('test', None, {'size_divisor': 32}, {}, None),
-        ('test', None, {'size': (48, 64)}, {}, None),
-        ('test', None, {'size_divisor': 14}, {}, r'size_divisor=14 .*dict\(size_divisor=16\)'),
-        ('test', (64, 64), None, {}, r'test_cfg\.size_divisor=1 '),
-        ('test', None, None, SLIDING | {'crop_size': (64, 64)}, None),
-        ('test', None, None, SLIDING | {'crop_size': (64, 60)}, r'test_cfg\.crop_size=\(64, 60\)'),
+        ('training', {'size': (64, 64)}, {}, None),
+        ('training', {'size': (64, 60)}, {}, r'preprocessor\.size=.*crop_size=\(64, 64\)'),
+        ('training', {'size': None, 'size_divisor': 14}, {}, r'size_divisor=14 .*divisor=16\)'),
+        ('training', {}, {}, None),
+        ('test', {'test_cfg': {'size_divisor': 32}}, {}, None),
+        ('test', {'test_cfg': {'size_divisor': 14}}, {}, r'divisor=14 .*\(size_divisor=16\)'),
+        ('test', {'test_cfg': {'size': (64, 64)}}, {}, r'dict\(size=None, size_divisor=16\)'),
+        ('test', {'size': (64, 64), 'test_cfg': None}, {}, r'test_cfg\.size_divisor=None '),
+        ('test', {'test_cfg': {'size_divisor': 16}}, SLIDING | {'crop_size': (64, 64)}, None),
+        ('test', {'test_cfg': {}}, SLIDING | {'crop_size': (64, 64)}, 'size_divisor=None '),
+        (
+            'test',
+            {'test_cfg': {'size_divisor': 16}},
+            SLIDING | {'crop_size': (64, 60)},
+            r'model\.test_cfg\.crop_size=\(64, 60\)',
+        ),
     ],
 )
 def test_images_of_plain_vits_are_whole_patches(
-    split: str, size: Any, padding: Any, windows: dict[str, Any], message: str | None
+    split: str, preprocessor: dict[str, Any], windows: dict[str, Any], message: str | None
 ) -> None:
     model = Segmentor(fcn(64, 0))
     vit = PlainViT({'type': 'TimmViT', 'model_name': 'test_vit'})
     model.test_cfg = windows
-    model.data_preprocessor = SimpleNamespace(size=size, test_cfg=padding)
+    model.data_preprocessor = SimpleNamespace(**preprocessor)
     several = SharedBackbone(SimpleNamespace(__self__=SimpleNamespace(backbone=vit)))
     for model.backbone in (vit, several):
         with pytest.raises(ValueError, match=message) if message else nullcontext():
             check_whole_patches(model, split)
+    model.backbone = VisionTransformer(embed_dims=8, num_heads=1, num_layers=1)  # mmseg's own
+    check_whole_patches(model, split)
 
 
 @pytest.mark.parametrize('split', ['training', 'validation'])

@@ -34,6 +34,8 @@ _NO_MASKS = (
 )
 # Of these many files the header is read, and of these many sizes an image is loaded.
 _SIZES_READ, _SIZES_LOADED = 1000, 16
+# Arguments of mmseg's preprocessor, of which one pads training images.
+_TRAINING_SIZES = ('size', 'size_divisor')
 # What mmseg's loading writes if reduce_zero_label or a choice of classes removes a label.
 _LOADED_VOID = 255
 _ADVICE = (
@@ -157,29 +159,33 @@ def check_cls_token(name: str, head: Head, backbone: Any) -> None:
 
 
 def check_whole_patches(model: nn.Module, split: str) -> None:
-    """Raise `ValueError` if maps of `PlainViT` would cover more than the images of a split."""
+    """Raise `ValueError` if maps of `PlainViT` may cover more than the images of a split."""
     preprocessor: Any = getattr(model, 'data_preprocessor', None)
     backbone: Any = getattr(model, 'backbone', None)
-    # An attribute, as among several tasks another module stands for PlainViT.
-    if preprocessor is None or not hasattr(backbone, 'output_cls_token'):
+    # By attributes, as among several tasks another module stands for PlainViT.
+    if preprocessor is None or not all(hasattr(backbone, x) for x in ('output_cls_token', 'vit')):
         return
     windows, padding = (getattr(one, 'test_cfg', None) or {} for one in (model, preprocessor))
     if split == 'training':
-        place, size = 'data_preprocessor.size', getattr(preprocessor, 'size', None)
-    elif windows.get('mode') == 'slide':
-        place, size = 'test_cfg.crop_size', windows.get('crop_size')
+        sizes = {f'data_preprocessor.{x}': getattr(preprocessor, x, None) for x in _TRAINING_SIZES}
+        sizes = {place: size for place, size in sizes.items() if size is not None}
     else:
-        place = 'data_preprocessor.test_cfg.size_divisor'
-        size = padding.get('size') or padding.get('size_divisor', 1)
-    patch, edges = backbone.vit.patch_size, size if isinstance(size, Sequence) else [size or 0]
-    if any(edge % patch for edge in edges):
-        nearest = tuple(max(1, round(edge / patch)) * patch for edge in edges)
-        crops = f'crop_size={nearest} and ' if len(edges) > 1 else ''
-        raise ValueError(
-            f'model.{place}={size} is not a multiple of the patches of {patch} px: maps of '
-            'PlainViT cover whole patches, and predictions would be stretched. Set '
-            f'{crops}model.data_preprocessor.test_cfg=dict(size_divisor={patch}).'
-        )
+        # Windows at the edge of a smaller image have its size, hence the padding.
+        sizes = {'data_preprocessor.test_cfg.size_divisor': padding.get('size_divisor')}
+        if windows.get('mode') == 'slide':
+            sizes['test_cfg.crop_size'] = windows.get('crop_size')
+    patch = backbone.vit.patch_size
+    for place, size in sizes.items():
+        edges = size if isinstance(size, Sequence) else [size or 1]
+        if any(edge % patch for edge in edges):
+            nearest = tuple(max(1, round(edge / patch)) * patch for edge in edges)
+            instead = 'size=None, ' if padding.get('size') else ''
+            crops = f'crop_size={nearest} and ' if len(edges) > 1 else ''
+            raise ValueError(
+                f'model.{place}={size} is not a multiple of the patches of {patch} px: maps of '
+                'PlainViT cover whole patches, and predictions would be stretched. Set '
+                f'{crops}model.data_preprocessor.test_cfg=dict({instead}size_divisor={patch}).'
+            )
 
 
 def check_queries(name: str, head: 'Mask2FormerHead', channels: Sequence[int]) -> None:
