@@ -60,21 +60,25 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     from mmengine.config import DictAction
 
     key, _, text = setting.partition('=')
-    value, found = text.strip(), Namespace()
-    kind = value[:1]
-    if kind in ('"', "'") or (kind in ('[', '(', '{') and ' ' in value):
-        with contextlib.suppress(ValueError, SyntaxError):  # such as [true, none]
+    value = text.strip()
+    is_open = value[:1] in ('[', '(', '{')
+    with contextlib.suppress(ValueError, SyntaxError):  # such as [true, none]
+        if value[:1] in ('"', "'"):
+            first, *others = ast.literal_eval(f'[{value}]')
+            return key, [first, *others] if others else first
+        if is_open and ' ' in value:
             return key, ast.literal_eval(value)
-    is_list = ',' in value or kind in ('[', '(', '{')
-    # Spaces that do not matter in a list.
-    around = r'\s*([][(){},])\s*' if kind in ('[', '(', '{') else r'\s*(,)\s*'
-    if ' ' in (re.sub(around, r'\1', value) if is_list else value):
+    # Spaces beside these do not matter in a list.
+    marks = r'[][(){},]' if is_open else ','
+    is_list = is_open or ',' in value
+    if ' ' in (re.sub(rf'\s*({marks})\s*', r'\1', value) if is_list else value):
         if is_list:
             raise ValueError(
                 f'--cfg-options {setting}: in a list with spaces, put every text in quotes, as in '
                 f'\'{key}=["a b", "c"]\', and write True, False and None'
             )
         return key, value
+    found = Namespace()
     try:
         DictAction([], 'settings')(ArgumentParser(), found, [setting])
     except (AssertionError, RecursionError):  # a bracket without its other half, or dict(...)

@@ -17,7 +17,7 @@ from ..backbones import TimmViT
 from ..backbones.taps import tap_blocks
 from ..layers import map_to_tokens, resample_map, tokens_to_map
 
-_WHITE = 255
+_FULL_SCALE = 255
 
 
 class Teacher:
@@ -54,7 +54,7 @@ class Teacher:
         mean: Any = getattr(self.preprocessor, 'mean', None)
         std: Any = getattr(self.preprocessor, 'std', None)
         is_rgb = self.vit.in_chans == len(self.vit.mean)
-        if is_rgb and (std is None or mean.max() > _WHITE or not 1 < std.max() <= _WHITE):
+        if is_rgb and (std is None or mean.max() > _FULL_SCALE or not 1 < std.max() <= _FULL_SCALE):
             raise ValueError(
                 'A teacher needs model.data_preprocessor with mean and std of images in 0..255, as '
                 'it has a normalisation of its own; LoadBands(max_value=...) scales others to that.'
@@ -79,5 +79,5 @@ class Teacher:
         """Change from mean and std of the images to the teacher's; not for n bands."""
         if image.shape[1] != len(self.vit.mean):
             return image
-        mean, std = _WHITE * image.new_tensor([self.vit.mean, self.vit.std])[..., None, None]
+        mean, std = _FULL_SCALE * image.new_tensor([self.vit.mean, self.vit.std])[..., None, None]
         return (image * self.preprocessor.std + self.preprocessor.mean - mean) / std

@@ -34,8 +34,6 @@ _NO_MASKS = (
 )
 # Of these many files the header is read, and of these many sizes an image is loaded.
 _SIZES_READ, _SIZES_LOADED = 1000, 16
-# Arguments of mmseg's preprocessor, of which one pads training images.
-_TRAINING_SIZES = ('size', 'size_divisor')
 # What mmseg's loading writes if reduce_zero_label or a choice of classes removes a label.
 _LOADED_VOID = 255
 _ADVICE = (
@@ -167,8 +165,11 @@ def check_whole_patches(model: nn.Module, split: str) -> None:
         return
     windows, padding = (getattr(one, 'test_cfg', None) or {} for one in (model, preprocessor))
     if split == 'training':
-        sizes = {f'data_preprocessor.{x}': getattr(preprocessor, x, None) for x in _TRAINING_SIZES}
-        sizes = {place: size for place, size in sizes.items() if size is not None}
+        sizes = {
+            f'data_preprocessor.{name}': size
+            for name in ('size', 'size_divisor')
+            if (size := getattr(preprocessor, name, None)) is not None
+        }
     else:
         # Windows at the edge of a smaller image have its size, hence the padding.
         sizes = {'data_preprocessor.test_cfg.size_divisor': padding.get('size_divisor')}
