@@ -123,7 +123,7 @@ def batch(size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
     return {'inputs': inputs, 'data_samples': samples}
 
 
-def check_training(model: torch.nn.Module, steps: int = 8) -> None:
+def check_training(model: torch.nn.Module, steps: int = 12) -> None:
     wrapper = {
         'type': 'OptimWrapper',
         'constructor': 'LayerDecayOptimWrapperConstructor',
@@ -144,7 +144,7 @@ def check_training(model: torch.nn.Module, steps: int = 8) -> None:
             trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
             assert [name for name, p in trained.items() if p not in moved] == []
     assert all(torch.isfinite(torch.tensor(losses)))
-    assert min(losses[-2:]) < 0.95 * losses[0], losses
+    assert min(losses[-2:]) < 0.9 * losses[0], losses
 
 
 def check_prediction(model: torch.nn.Module) -> None:
